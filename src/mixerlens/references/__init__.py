@@ -1,0 +1,37 @@
+"""Plain float64 sequential recurrences, one a family, written from the definitions of the papers.
+
+They are the outside witness of :mod:`mixerlens.families`: every function takes the values and exactly the keyword
+arguments of the family of the same name and returns what the mixer computes, with a loop over time and nothing
+imported from the core.  They are slow on purpose.  All of them are differentiable and follow the same conventions:
+
+- tensors are (batch, time, heads, dim); inputs are raised to float64 (complex128) first;
+- head h of a grouped tensor with g heads is group ``h // (heads / g)``;
+- ``segments`` (batch, time): tokens interact only inside their segment, a state starts at zero with each segment, and
+  segment -1 is padding, which writes nothing and reads zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .delta import delta_net, gated_delta_net
+from .gated import gated_linear_attention
+from .linear import linear_attention
+from .mamba import mamba, mamba2
+from .retention import retention
+from .s4d import s4d
+from .softmax import softmax_attention
+
+REGISTRY: dict[str, Callable] = {
+    "softmax_attention": softmax_attention,
+    "linear_attention": linear_attention,
+    "retention": retention,
+    "gated_linear_attention": gated_linear_attention,
+    "delta_net": delta_net,
+    "gated_delta_net": gated_delta_net,
+    "mamba": mamba,
+    "mamba2": mamba2,
+    "s4d": s4d,
+}
+
+__all__ = ["REGISTRY", *REGISTRY]
