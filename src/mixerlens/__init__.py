@@ -1,0 +1,65 @@
+"""mixerlens: open any trained sequence model, prove what its mixers compute, and show it.
+
+Shapes are (batch, time, heads, dim) throughout; log_decay <= 0; every scale is explicit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mixerlens import errors, evolution, families, normalizer, readout, support
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.operator import CoefficientOperator, oracle, oracle_coefficients
+
+if TYPE_CHECKING:
+    from mixerlens import measures, report
+    from mixerlens.capture import Lens, MixerCall, Trace, open  # noqa: A004 - ml.open is the field's verb
+    from mixerlens.verify import Certificate, Check
+
+__version__ = "0.1.0"
+
+# resolved on first use, so that `import mixerlens` costs little beyond torch
+_LAZY = {
+    "open": "mixerlens.capture",
+    "Lens": "mixerlens.capture",
+    "MixerCall": "mixerlens.capture",
+    "Trace": "mixerlens.capture",
+    "Certificate": "mixerlens.verify",
+    "Check": "mixerlens.verify",
+    "measures": "mixerlens.measures",
+    "report": "mixerlens.report",
+}
+
+__all__ = [
+    "Certificate",
+    "Check",
+    "CoefficientDynamics",
+    "CoefficientOperator",
+    "Lens",
+    "MixerCall",
+    "Trace",
+    "errors",
+    "evolution",
+    "families",
+    "measures",
+    "normalizer",
+    "open",
+    "oracle",
+    "oracle_coefficients",
+    "readout",
+    "report",
+    "support",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mixerlens' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(_LAZY[name])
+    return module if _LAZY[name].endswith(f".{name}") else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,229 @@
+"""The one equation: a token mixer as coefficients that evolve.
+
+    u_{j,j} = b_j k_j                       an impulse enters at token j
+    u_{i,j} = A_i u_{i-1,j}   for i > j     then evolves on its own
+    alpha_ij = phi(q_i^T u_{i,j}) / eta_i   and is read by query i
+    y_i = sum_j alpha_ij v_j
+
+A_j is not applied to the impulse that enters at j. Background: arXiv 2510.09389 (coefficient dynamics); the equations
+are our own derivation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import InputError
+from mixerlens.evolution import Evolution, Factors, Identity
+from mixerlens.normalizer import Normalizer, NoNormalizer
+from mixerlens.readout import Identity as IdentityReadout
+from mixerlens.readout import Readout
+from mixerlens.shapes import at, common, spread, take_heads, tile, working
+from mixerlens.support import Support
+
+if TYPE_CHECKING:
+    from mixerlens.operator import CoefficientOperator
+
+
+@dataclass(frozen=True, eq=False)
+class CoefficientDynamics:
+    """A token mixer, given by its parts.
+
+    query, key: (batch, time, heads, dim). Size 1 on batch, time or heads broadcasts, and head groups may divide the
+        heads (head h uses group h // (heads / groups)); real or complex.
+    evolution: the maps A_t.
+    scaling: b, (batch | 1, time | 1, heads | 1), default 1.
+    readout: phi. normalizer: eta. support: the pairs (i, j) summed over.
+    length: number of tokens, needed only where nothing else carries a time axis.
+
+    Raises InputError when sizes do not fit together, a tensor holds NaN, a bidirectional support meets an evolution
+    other than the identity (there is no recurrence to run backwards), or the readout is undefined on complex scores.
+    """
+
+    query: Tensor
+    key: Tensor
+    evolution: Evolution = Identity()
+    scaling: Tensor | None = None
+    readout: Readout = IdentityReadout()
+    normalizer: Normalizer = NoNormalizer()
+    support: Support = Support()
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("query", "key"):
+            x: Tensor = getattr(self, name)
+            if x.dim() != 4 or 0 in x.shape:
+                raise InputError(f"{name} must be (batch, time, heads, dim) and not empty, got {tuple(x.shape)}")
+            _refuse_nan(name, x)
+            object.__setattr__(self, name, x.to(working(x.dtype)))
+        if self.scaling is not None:
+            if self.scaling.dim() != 3:
+                raise InputError(f"scaling must be (batch, time, heads), got {tuple(self.scaling.shape)}")
+            _refuse_nan("scaling", self.scaling)
+        if self.query.shape[-1] != self.key.shape[-1]:
+            raise InputError(f"query has {self.query.shape[-1]} dimensions, key has {self.key.shape[-1]}")
+        self.evolution.check(self.query.shape[-1])
+        if not self.support.causal and not isinstance(self.evolution, Identity):
+            raise InputError(
+                f"a bidirectional support needs the identity evolution, not {type(self.evolution).__name__}: "
+                "turn positions into query and key, or use one causal system per direction"
+            )
+        if self.dtype.is_complex and self.readout.needs_real:
+            raise InputError(f"readout {self.readout} is undefined on complex scores: take RealPart, or real inputs")
+        _ = self.batch, self.time, self.heads
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, int, int]]:
+        named = {"query": self.query, "key": self.key, "scaling": self.scaling}
+        sizes = {name: (x.shape[0], x.shape[1], x.shape[2]) for name, x in named.items() if x is not None}
+        sizes |= self.evolution.sizes() | self.normalizer.sizes()
+        if self.support.segments is not None:
+            batch, time = self.support.segments.shape
+            sizes["segments"] = (batch, time, 1)
+        if self.length is not None:
+            sizes["length"] = (1, self.length, 1)
+        return sizes
+
+    @cached_property
+    def batch(self) -> int:
+        return common("batch", {name: s[0] for name, s in self._sizes.items()})
+
+    @cached_property
+    def time(self) -> int:
+        return common("time", {name: s[1] for name, s in self._sizes.items()})
+
+    @cached_property
+    def heads(self) -> int:
+        heads = common("heads", {name: s[2] for name, s in self._sizes.items()}, groups=True)
+        grouped = ("query", "key", "evolution direction")  # what may be shared by a group; the rest is 1 or a head each
+        common("heads", {name: s[2] for name, s in self._sizes.items() if name not in grouped} | {"all heads": heads})
+        return heads
+
+    @property
+    def dim(self) -> int:
+        """Size of the state that one impulse lives in."""
+        return self.query.shape[-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """dtype of the scores, before the readout."""
+        dtype = torch.promote_types(self.query.dtype, self.key.dtype)
+        return dtype.to_complex() if self.evolution.is_complex and not dtype.is_complex else dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.query.device
+
+    @property
+    def recurrent(self) -> bool:
+        """A state of dim x value_dim numbers a head carries the past exactly."""
+        return self.readout.linear and self.support.recurrent
+
+    @property
+    def time_invariant(self) -> bool:
+        """alpha_ij depends on i - j only."""
+        parts = [self.query, self.key] + ([] if self.scaling is None else [self.scaling])
+        return (
+            self.evolution.time_invariant
+            and all(x.shape[1] == 1 for x in parts)
+            and self.support.causal
+            and self.support.segments is None
+            and type(self.normalizer) is NoNormalizer
+        )
+
+    def factors(self, lo: int, hi: int) -> Factors:
+        """The evolution's generators of the chunk lo <= t < hi with the scaling b in; heads or 1 on the head axis."""
+        query, key = (tile(x, lo, hi).to(self.dtype) for x in (self.query, self.key))
+        f = self.evolution.factors(query, key, lo, hi)
+        intra, emit, inject = (spread(x, self.heads) for x in (f.intra, f.emit, f.inject))
+        if self.scaling is not None:
+            b = tile(self.scaling, lo, hi).to(self.dtype)
+            intra, inject = intra * b.unsqueeze(-2), inject * b.unsqueeze(-1)
+        return Factors(intra, emit, inject, f.carry)
+
+    def impulse(self, j: int) -> Tensor:
+        """The impulse response u_{i,j} of token j at every later token i: (batch, time, heads, dim), 0 for i < j.
+
+        Segments and windows belong to the support, so the impulse runs on to the end. Raises InputError for j outside
+        0 .. time - 1.
+        """
+        if not 0 <= j < self.time:
+            raise InputError(f"token {j} does not exist: the sequence has tokens 0 .. {self.time - 1}")
+        state = spread(at(self.key, j), self.heads).to(self.dtype).expand(self.batch, self.heads, -1)
+        if self.scaling is not None:
+            state = at(self.scaling, j).to(self.dtype).unsqueeze(-1) * state
+        state = state.unsqueeze(-1)
+        states = [torch.zeros_like(state)] * j + [state]
+        for t in range(j + 1, self.time):
+            state = self.evolution.step(state, t)
+            states.append(state)
+        return torch.stack(states, 1).squeeze(-1)
+
+    def operator(self, head: int | None = None) -> CoefficientOperator:
+        """alpha as an operator on values, for all heads or for one (the head axis stays, with size 1)."""
+        from mixerlens.operator import CoefficientOperator
+
+        if head is None:
+            return CoefficientOperator(self)
+        if not -self.heads <= head < self.heads:
+            raise InputError(f"head {head} does not exist: there are {self.heads} heads")
+        return CoefficientOperator(self.select_heads([head % self.heads]))
+
+    def select_heads(self, heads: Sequence[int]) -> CoefficientDynamics:
+        """The same mixer with the given heads only."""
+        index, count = list(heads), self.heads
+        if len(index) == count and index == list(range(count)):
+            return self
+        # at least one part must go on saying how many heads there are
+        query = take_heads(self.query, index, count).expand(-1, -1, len(index), -1)
+        scaling = None if self.scaling is None else take_heads(self.scaling, index, count)
+        return replace(
+            self,
+            query=query,
+            key=take_heads(self.key, index, count),
+            evolution=self.evolution.take_heads(index, count),
+            scaling=scaling,
+            normalizer=self.normalizer.take_heads(index, count),
+        )
+
+    def to(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> CoefficientDynamics:
+        """Cast to float32 or float64 (complex parts to the complex dtype of that precision) or move to a device."""
+        if dtype is not None and dtype not in (torch.float32, torch.float64):
+            raise InputError(f"cast to float32 or float64, not {dtype}: complex parts follow")
+
+        def move(x: Tensor) -> Tensor:
+            target = dtype.to_complex() if dtype is not None and x.is_complex() else dtype
+            return x.to(device=device, dtype=target)
+
+        return replace(
+            self,
+            query=move(self.query),
+            key=move(self.key),
+            evolution=self.evolution.to(dtype=dtype, device=device),
+            scaling=None if self.scaling is None else move(self.scaling),
+            normalizer=self.normalizer.to(dtype=dtype, device=device),
+            support=self.support if device is None else self.support.to(torch.device(device)),
+        )
+
+    def detach(self) -> CoefficientDynamics:
+        """The same numbers without their autograd history."""
+        return replace(
+            self,
+            query=self.query.detach(),
+            key=self.key.detach(),
+            evolution=self.evolution.detach(),
+            scaling=None if self.scaling is None else self.scaling.detach(),
+        )
+
+
+def _refuse_nan(name: str, x: Tensor) -> None:
+    if bool(torch.isnan(x).any()):
+        raise InputError(f"{name} holds NaN first at {torch.isnan(x).nonzero()[0].tolist()} (batch, time, heads, ...)")

@@ -1,0 +1,164 @@
+"""What a kind of evolution A_t must say, and what it inherits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import InputError
+from mixerlens.shapes import spread, take_heads
+
+
+class Carry:
+    """How a state crosses one chunk: the product of the chunk's A_t. This base is the identity."""
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(batch, heads, dim, m) -> the state after the chunk."""
+        return state
+
+    def backward(self, rows: Tensor) -> Tensor:
+        """Row vectors (batch, heads, r, dim) that read after the chunk -> those that read the same before it."""
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Carry):
+    """Multiplies each state dimension: factor (batch, heads, dim | 1)."""
+
+    factor: Tensor
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.factor.unsqueeze(-1) * state
+
+    def backward(self, rows: Tensor) -> Tensor:
+        return rows * self.factor.unsqueeze(-2)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Carry):
+    """A dense product: matrix (batch, heads, dim, dim)."""
+
+    matrix: Tensor
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.matrix @ state
+
+    def backward(self, rows: Tensor) -> Tensor:
+        return rows @ self.matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """The semiseparable generators of one chunk [lo, hi), before phi and without the scaling b.
+
+    intra: (batch, heads, c, c); intra[i, j] = q_i^T A_i ... A_{j+1} k_j for j <= i, 0 above.
+    emit: (batch, heads, c, dim); row i is q_i^T A_i ... A_lo: what query i reads of the state before the chunk.
+    inject: (batch, heads, c, dim); row j is A_{hi-1} ... A_{j+1} k_j: what key j leaves at the end of the chunk.
+    carry: A_{hi-1} ... A_lo.
+    """
+
+    intra: Tensor
+    emit: Tensor
+    inject: Tensor
+    carry: Carry
+
+
+@dataclass(frozen=True, eq=False)
+class Evolution:
+    """A_t, the linear map that carries every impulse over token t.
+
+    A kind stores its parameters as tensors (batch | 1, time | 1, heads | groups | 1, ...), implements ``step``, and
+    inherits everything else; it overrides ``factors`` where its structure allows a closed form. Parameters are
+    checked to be finite by the kind that owns them.
+    """
+
+    chunk: ClassVar[int] = 16  # tokens a tile: where this kind's closed form is cheapest
+
+    def step(self, state: Tensor, t: int) -> Tensor:
+        """A_t applied to a state (batch, heads, dim, m): the oracle, as plain as the equation."""
+        raise NotImplementedError
+
+    def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        """The chunk's generators; query, key (batch, heads | groups | 1, hi - lo, dim).
+
+        This default steps through the chunk. It is what a new kind starts from and what closed forms are tested with.
+        """
+        sizes = [(query.shape[0], 0, query.shape[1]), (key.shape[0], 0, key.shape[1]), *self.sizes().values()]
+        batch, heads = max(s[0] for s in sizes), max(s[2] for s in sizes)
+        query, key = (spread(x, heads).expand(batch, heads, -1, -1) for x in (query, key))
+        dim = query.shape[-1]
+        start = torch.eye(dim, dtype=query.dtype, device=query.device).expand(batch, heads, dim, dim)
+        columns = start  # the product so far, then one impulse a token
+        emit, intra = [], []
+        for i, t in enumerate(range(lo, hi)):
+            columns = torch.cat([self.step(columns, t), key[:, :, i, :, None]], -1)
+            read = (query[:, :, i, None, :] @ columns)[:, :, 0]
+            emit.append(read[..., :dim])
+            intra.append(torch.nn.functional.pad(read[..., dim:], (0, hi - lo - i - 1)))
+        product, inject = columns[..., :dim], columns[..., dim:]
+        return Factors(torch.stack(intra, -2), torch.stack(emit, -2), inject.mT, Matrix(product))
+
+    def kernel(self, query: Tensor, key: Tensor, length: int) -> Tensor | None:
+        """q^T A^l k for lags l < length, (batch, heads, length), where a time-invariant kind has a closed form.
+
+        query, key: (batch, heads | groups | 1, dim). None: no closed form, the caller scans.
+        """
+        return None
+
+    def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
+        """Eigenvalues of A_t for lo <= t < hi, complex128 (batch | 1, time | 1, heads | 1, modes).
+
+        Repeated eigenvalues may be given once; the kind's docstring says which.
+        """
+        raise NotImplementedError
+
+    @property
+    def is_complex(self) -> bool:
+        return any(x.is_complex() for x in self.tensors().values())
+
+    @property
+    def time_invariant(self) -> bool:
+        return all(x.shape[1] == 1 for x in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: x for name, x in named.items() if isinstance(x, Tensor)}
+
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        """Named (batch, time, heads) sizes that must broadcast with query and key."""
+        return {f"evolution {name}": (x.shape[0], x.shape[1], x.shape[2]) for name, x in self.tensors().items()}
+
+    def check(self, dim: int) -> None:
+        """Raise InputError unless this evolution acts on states of ``dim`` numbers."""
+
+    def take_heads(self, index: Sequence[int], heads: int) -> Self:
+        """The evolution of the given heads only."""
+        return replace(self, **{name: take_heads(x, index, heads) for name, x in self.tensors().items()})
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        """Cast the parameters; a complex parameter stays complex."""
+        moved = {}
+        for name, x in self.tensors().items():
+            target = x.dtype if dtype is None else (dtype.to_complex() if x.is_complex() else dtype)
+            moved[name] = x.to(device=device, dtype=target)
+        return replace(self, **moved)
+
+    def detach(self) -> Self:
+        return replace(self, **{name: x.detach() for name, x in self.tensors().items()})
+
+
+def parameter(name: str, x: Tensor, trailing: int) -> Tensor:
+    """Bring a parameter to (batch, time, heads, *trailing): missing leading axes become 1; NaN is refused."""
+    if x.dim() > 3 + trailing or x.dim() < trailing:
+        raise InputError(
+            f"{name} has shape {tuple(x.shape)}: it must be (batch, time, heads{', ...' * trailing}) "
+            "or leave out leading axes"
+        )
+    if bool(torch.isnan(x).any()):
+        raise InputError(f"{name} holds NaN at {torch.isnan(x).nonzero()[0].tolist()}: check the weights it came from")
+    return x[(None,) * (3 + trailing - x.dim())]

@@ -1,0 +1,98 @@
+"""Softmax attention: A_t = I (or a rotation, or a bias block), phi = exp, eta = the row sum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.evolution import Evolution, Identity, Rotation, Unipotent
+from mixerlens.evolution.rotation import rotate
+from mixerlens.normalizer import RowSum, RowSumSink
+from mixerlens.readout import Exp, Softcap
+from mixerlens.shapes import wide
+from mixerlens.support import Support
+
+
+def softmax_attention(
+    query: Tensor,
+    key: Tensor,
+    scale: float | None = None,
+    rope: Tensor | None = None,
+    rope_layout: str = "half",
+    alibi: Tensor | None = None,
+    window: int | None = None,
+    causal: bool = True,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    segments: Tensor | None = None,
+) -> CoefficientDynamics:
+    """y_i = sum_j softmax_j(scale q_i^T R((j - i) rope) k_j - alibi (i - j)) v_j.
+
+    query (batch, time, heads, dim), key (batch, time, kv_heads, dim) with kv_heads dividing heads.
+    scale: default 1 / sqrt(dim). rope: angles in radians a token, (pairs,) with pairs <= dim / 2; fewer pairs turn
+    the first 2 pairs dimensions only (partial rotary). rope_layout: "half" (llama) or "interleaved" (GPT-J).
+    alibi: slopes (heads,). window: tokens seen, itself included (i - window < j <= i; |i - j| < window when not
+    causal). softcap: scores become cap tanh(score / cap). sinks: (heads,) scores that take mass and give no value.
+    segments: (batch, time) integers, -1 = padding. State: grows with the sequence (a KV cache).
+
+    RoPE is the evolution A = R(-rope); a bidirectional mixer has no evolution, so there q and k are turned instead.
+    Raises InputError for sizes that do not fit, UnsupportedError for ALiBi that is bidirectional or combined with
+    RoPE.
+    Source: arXiv 1706.03762; RoPE 2104.09864; ALiBi 2108.12409.
+    """
+    if query.dim() != 4 or key.dim() != 4:
+        raise InputError(f"query and key must be (batch, time, heads, dim): {tuple(query.shape)}, {tuple(key.shape)}")
+    dim = query.shape[-1]
+    key = key * (dim**-0.5 if scale is None else scale)
+    evolution: Evolution = Identity()
+    if alibi is not None:
+        if rope is not None or not causal:
+            raise UnsupportedError("ALiBi is exact for causal attention without RoPE only: drop one of them")
+        query, key, evolution = _with_bias(query, key, alibi)
+    if rope is not None:
+        query, key, evolution = _with_rope(query, key, rope, rope_layout, causal)
+    return CoefficientDynamics(
+        query,
+        key,
+        evolution,
+        readout=Exp() if softcap is None else Softcap(softcap),
+        normalizer=RowSum() if sinks is None else RowSumSink(sinks),
+        support=Support(causal, window, segments),
+    )
+
+
+def _with_bias(query: Tensor, key: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor, Evolution]:
+    """(q, 1, 0) and (k, 0, 1): the unipotent block adds -slope a token to what the last entry holds."""
+    query = torch.cat([query, torch.ones_like(query[..., :1]), torch.zeros_like(query[..., :1])], -1)
+    key = torch.cat([key, torch.zeros_like(key[..., :1]), torch.ones_like(key[..., :1])], -1)
+    return query, key, Unipotent(-slopes)
+
+
+def _with_rope(
+    query: Tensor, key: Tensor, rope: Tensor, layout: str, causal: bool
+) -> tuple[Tensor, Tensor, Evolution]:
+    dim, turned = query.shape[-1], 2 * rope.shape[-1]
+    if rope.dim() != 1 or turned > dim:
+        raise InputError(f"rope must be angles (pairs,) with at most {dim // 2} pairs, got shape {tuple(rope.shape)}")
+    if turned < dim:  # partial rotary: put each plane's two dimensions where the full layout expects them
+        if layout == "half":
+            order = _partial_half(dim, turned, query.device)
+            query, key = query[..., order], key[..., order]
+        rope = pad(rope, (0, (dim - turned) // 2))
+    if causal:
+        return query, key, Rotation(-wide(rope), layout)
+    phase = wide(torch.arange(query.shape[1], device=query.device))[None, :, None, None] * wide(rope)
+    return rotate(query, phase, layout), rotate(key, phase, layout), Identity()
+
+
+def _partial_half(dim: int, turned: int, device: torch.device) -> Tensor:
+    """A permutation (scores do not change) that puts rotated pair i at (i, i + dim / 2)."""
+    if dim % 2:
+        raise InputError(f"rope needs an even head dimension, got {dim}")
+    index = torch.arange(dim, device=device)
+    first, second, rest = index[: turned // 2], index[turned // 2 : turned], index[turned:]
+    half = rest.numel() // 2
+    return torch.cat([first, rest[:half], second, rest[half:]])

@@ -1,0 +1,29 @@
+"""Delta rules: the state forgets what the new key would overwrite."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.evolution import Delta
+from mixerlens.support import Support
+
+
+def delta_net(query: Tensor, key: Tensor, beta: Tensor, segments: Tensor | None = None) -> CoefficientDynamics:
+    """S_t = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T, y_t = S_t^T q_t.
+
+    query, key (batch, time, heads | groups, dim), used as given: callers normalise keys and scale queries. beta
+    (batch, time, heads), in (0, 2) for unit keys. State dim a value channel. Source: arXiv 2406.06484.
+    """
+    return CoefficientDynamics(query, key, Delta(key, beta), scaling=beta, support=Support(segments=segments))
+
+
+def gated_delta_net(
+    query: Tensor, key: Tensor, log_decay: Tensor, beta: Tensor, segments: Tensor | None = None
+) -> CoefficientDynamics:
+    """S_t = exp(log_decay_t) (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T, y_t = S_t^T q_t.
+
+    As delta_net, with log_decay (batch, time, heads) <= 0. Source: arXiv 2412.06464.
+    """
+    evolution = Delta(key, beta, log_decay=log_decay)
+    return CoefficientDynamics(query, key, evolution, scaling=beta, support=Support(segments=segments))

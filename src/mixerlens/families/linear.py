@@ -1,0 +1,49 @@
+"""Linear attention and its decayed forms: phi is the identity, so a state of fixed size carries the past."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.evolution import Diagonal, Identity, Rotation, Scalar
+from mixerlens.normalizer import NoNormalizer, RowSum
+from mixerlens.shapes import wide
+from mixerlens.support import Support
+
+
+def linear_attention(
+    query: Tensor, key: Tensor, normalize: bool = False, segments: Tensor | None = None
+) -> CoefficientDynamics:
+    """S_t = S_{t-1} + k_t v_t^T, y_t = S_t^T q_t, divided by q_t^T sum_j k_j when ``normalize``.
+
+    query, key (batch, time, heads, dim): feature maps are applied by the caller. A_t = I; state dim (+ dim for the
+    normaliser) a value channel. With signed features the normaliser may cross zero. Source: arXiv 2006.16236.
+    """
+    normalizer = RowSum() if normalize else NoNormalizer()
+    return CoefficientDynamics(query, key, Identity(), normalizer=normalizer, support=Support(segments=segments))
+
+
+def retention(
+    query: Tensor, key: Tensor, decay: Tensor, rope: Tensor | None = None, segments: Tensor | None = None
+) -> CoefficientDynamics:
+    """S_t = decay R(-rope) S_{t-1} + k_t v_t^T, y_t = S_t^T q_t.
+
+    query, key (batch, time, heads, dim); decay (heads,), real or complex, zero allowed; rope: angles (dim / 2,) in
+    radians a token, layout "half". State dim a value channel. Source: RetNet, arXiv 2307.08621 (its scale, group norm
+    and gate act outside).
+    """
+    if rope is None:
+        return CoefficientDynamics(query, key, Scalar(decay=decay), support=Support(segments=segments))
+    evolution = Rotation(-wide(rope), decay=decay)
+    return CoefficientDynamics(query, key, evolution, support=Support(segments=segments))
+
+
+def gated_linear_attention(
+    query: Tensor, key: Tensor, log_decay: Tensor, segments: Tensor | None = None
+) -> CoefficientDynamics:
+    """S_t = Diag(exp(log_decay_t)) S_{t-1} + k_t v_t^T, y_t = S_t^T q_t.
+
+    query, key, log_decay (batch, time, heads, dim), log_decay <= 0 (-inf closes the gate). State dim a value channel.
+    Source: arXiv 2312.06635.
+    """
+    return CoefficientDynamics(query, key, Diagonal(log_decay=log_decay), support=Support(segments=segments))

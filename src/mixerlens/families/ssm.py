@@ -1,0 +1,79 @@
+"""State space models: S4D, Mamba-1, Mamba-2."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.errors import InputError
+from mixerlens.evolution import Diagonal, Scalar
+from mixerlens.readout import RealPart
+from mixerlens.shapes import wide
+from mixerlens.support import Support
+
+
+def s4d(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, length: int) -> CoefficientDynamics:
+    """x_t = exp(dt A) x_{t-1} + (exp(dt A) - 1) / A * B u_t, y_t = 2 Re(C x_t): one system a feature, zero-order hold.
+
+    A, B, C complex (features, modes), Re A < 0, C unconjugated; dt (features,). A head a feature: values
+    (batch, time, features, 1). Batch 1, broadcasts over the batch of the values. D is not included. alpha depends on
+    i - j only; state 2 modes real numbers a feature. Source: arXiv 2206.11893.
+    """
+    if not A.dim() == B.dim() == C.dim() == 2 or dt.dim() != 1 or dt.shape[0] != A.shape[0]:
+        shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in (("A", A), ("B", B), ("C", C), ("dt", dt)))
+        raise InputError(f"A, B, C must be (features, modes) and dt (features,): got {shapes}")
+    if not bool((A.real < 0).all()):
+        raise InputError(f"Re A must be negative, its largest value is {float(A.real.max())}")
+    exponent = wide(A) * wide(dt)[:, None]
+    held = torch.special.expm1(exponent.real) if not exponent.is_complex() else _expm1(exponent)
+    key = (held / wide(A) * wide(B)).to(torch.promote_types(A.dtype, B.dtype))
+    return CoefficientDynamics(
+        query=C[None, None],
+        key=key[None, None],
+        evolution=Diagonal(rate=wide(A), step_size=wide(dt)),
+        readout=RealPart(2.0),
+        length=length,
+    )
+
+
+def _expm1(z: Tensor) -> Tensor:
+    """exp(z) - 1 for complex z without cancellation at small |z|."""
+    grown = torch.special.expm1(z.real)
+    half = torch.sin(z.imag / 2)
+    return torch.complex(grown * torch.cos(z.imag) - 2 * half * half, (grown + 1) * torch.sin(z.imag))
+
+
+def mamba(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, segments: Tensor | None = None) -> CoefficientDynamics:
+    """h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t, y_t = C_t^T h_t: Mamba-1 (S6), one head a channel.
+
+    A (channels, state): the real negative matrix itself, not its log. dt (batch, time, channels) after softplus, bias
+    and clamp. B, C (batch, time, state). Values (batch, time, channels, 1). D and z are not included. State ``state``
+    numbers a channel; B and C are shared by all channels and never repeated. Source: arXiv 2312.00752.
+    """
+    if A.dim() != 2 or B.dim() != 3 or C.dim() != 3 or dt.dim() != 3 or dt.shape[-1] != A.shape[0]:
+        shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in (("A", A), ("B", B), ("C", C), ("dt", dt)))
+        raise InputError(f"A (channels, state), B and C (batch, time, state), dt (batch, time, channels): got {shapes}")
+    return CoefficientDynamics(
+        query=C[:, :, None],
+        key=B[:, :, None],
+        scaling=dt,
+        evolution=Diagonal(rate=A, step_size=dt),
+        support=Support(segments=segments),
+    )
+
+
+def mamba2(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, segments: Tensor | None = None) -> CoefficientDynamics:
+    """h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t^T, y_t = h_t^T C_t: Mamba-2 (SSD), a scalar decay a head.
+
+    A (heads,) negative; dt (batch, time, heads) after softplus, bias and clamp; B, C (batch, time, groups, state),
+    groups dividing heads. Values (batch, time, heads, head_dim). D and z are not included. State ``state`` numbers a
+    value channel. Source: arXiv 2405.21060.
+    """
+    if A.dim() != 1 or B.dim() != 4 or C.dim() != 4 or dt.dim() != 3 or dt.shape[-1] != A.shape[0]:
+        shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in (("A", A), ("B", B), ("C", C), ("dt", dt)))
+        raise InputError(f"A (heads,), B and C (batch, time, groups, state), dt (batch, time, heads): got {shapes}")
+    log_decay = wide(dt) * wide(A)  # the product in float64: it is exponentiated over long products
+    return CoefficientDynamics(
+        query=C, key=B, scaling=dt, evolution=Scalar(log_decay=log_decay), support=Support(segments=segments)
+    )

@@ -1,0 +1,127 @@
+"""The normalisers eta: alpha_ij = phi(q_i^T u_ij) / eta_i."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import InputError
+from mixerlens.readout import Readout
+from mixerlens.shapes import take_heads, tile
+
+
+@dataclass(frozen=True, eq=False)
+class Normalizer:
+    """Base, and the trivial case: turns a block of whole rows of scores into coefficients."""
+
+    row_sum = False  # whether eta_i depends on the row's own coefficients
+
+    def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
+        """phi(scores) / eta on the support, 0 off it. scores (batch, heads, rows, columns) must hold whole rows."""
+        # phi is evaluated at 0 off the support, so that a masked overflow cannot poison the gradient
+        return torch.where(mask, readout(torch.where(mask, scores, 0)), 0)
+
+    def take_heads(self, index: Sequence[int], heads: int) -> Normalizer:
+        return self
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Normalizer:
+        return self
+
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        """Named (batch, time, heads) sizes that must broadcast with the rest."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class NoNormalizer(Normalizer):
+    """eta = 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowSum(Normalizer):
+    """eta_i = sum_j phi(q_i^T u_ij) over the support of row i: softmax attention, normalised linear attention."""
+
+    row_sum = True
+
+    def _sink(self, scores: Tensor) -> Tensor | None:
+        return None
+
+    def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
+        sink = self._sink(scores)
+        if not readout.exponential:
+            phi = super().coefficients(readout, scores, mask, rows)
+            total = phi.sum(-1, keepdim=True)
+            if sink is not None:
+                total = total + readout(sink)
+            return torch.where(mask, phi / torch.where(mask.any(-1, keepdim=True), total, 1), 0)
+        # subtracting the row's largest log phi leaves alpha unchanged and keeps exp from overflowing
+        log_phi = readout.log(torch.where(mask, scores, 0))
+        size = log_phi.real if log_phi.is_complex() else log_phi
+        peak = torch.where(mask, size, -torch.inf).amax(-1, keepdim=True)
+        log_sink = None if sink is None else readout.log(sink)
+        if log_sink is not None:
+            peak = torch.maximum(peak, log_sink)
+        peak = torch.where(torch.isfinite(peak), peak, 0).detach()  # rows without support
+        phi = torch.where(mask, torch.exp(torch.where(mask, log_phi - peak, 0)), 0)
+        total = phi.sum(-1, keepdim=True)
+        if log_sink is not None:
+            total = total + torch.exp(log_sink - peak)
+        return phi / torch.where(mask.any(-1, keepdim=True), total, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class RowSumSink(RowSum):
+    """eta_i = phi(sink) + sum_j phi(q_i^T u_ij): a learned score per head that takes mass and gives no value (GPT-OSS).
+
+    sink: (heads,) scores.
+    """
+
+    sink: Tensor
+
+    def __post_init__(self) -> None:
+        if self.sink.dim() != 1 or not bool(torch.isfinite(self.sink).all()):
+            raise InputError(f"sink must be finite scores of shape (heads,), got shape {tuple(self.sink.shape)}")
+
+    def _sink(self, scores: Tensor) -> Tensor:
+        return self.sink.to(scores.device, scores.dtype.to_real())[None, :, None, None]
+
+    def take_heads(self, index: Sequence[int], heads: int) -> RowSumSink:
+        return self if self.sink.shape[0] == 1 else RowSumSink(self.sink[list(index)])
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> RowSumSink:
+        return RowSumSink(self.sink.to(device=device, dtype=dtype))
+
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        return {"sink": (1, 1, self.sink.shape[0])}
+
+
+@dataclass(frozen=True, eq=False)
+class PerToken(Normalizer):
+    """eta_i given: (batch | 1, time | 1, heads | 1), never zero."""
+
+    eta: Tensor
+
+    def __post_init__(self) -> None:
+        if self.eta.dim() != 3 or not bool(torch.isfinite(self.eta).all()) or bool((self.eta == 0).any()):
+            raise InputError(f"eta must be finite, not zero, (batch, time, heads); got shape {tuple(self.eta.shape)}")
+
+    def rows(self, rows: tuple[int, int], like: Tensor) -> Tensor:
+        """eta as (batch, heads, rows, 1)."""
+        return tile(self.eta[..., None], *rows).to(like.device, like.dtype.to_real())
+
+    def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
+        phi = super().coefficients(readout, scores, mask, rows)
+        return phi / self.rows(rows, phi)
+
+    def take_heads(self, index: Sequence[int], heads: int) -> PerToken:
+        return PerToken(take_heads(self.eta[..., None], index, heads)[..., 0])
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> PerToken:
+        return PerToken(self.eta.to(device=device, dtype=dtype))
+
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        batch, time, heads = self.eta.shape
+        return {"eta": (batch, time, heads)}

@@ -1,0 +1,7 @@
+"""Algorithms on the primitives of an evolution, written once for all kinds."""
+
+from mixerlens.operator.memory import budget as memory_budget
+from mixerlens.operator.operator import CoefficientOperator
+from mixerlens.operator.oracle import oracle, oracle_coefficients
+
+__all__ = ["CoefficientOperator", "memory_budget", "oracle", "oracle_coefficients"]

@@ -1,0 +1,70 @@
+"""alpha @ v and its transpose: picks the one exact algorithm that fits, the same answer from each.
+
+recurrent scan: linear readout, causal, no window. FFT: time-invariant. Row tiles: everything else.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.normalizer import PerToken, RowSum
+from mixerlens.operator import scan, toeplitz
+from mixerlens.operator.tiles import RowTiles
+
+
+def normalizer_rows(d: CoefficientDynamics) -> Tensor:
+    """eta as (batch | 1, heads | 1, time, 1), for linear readouts; 1 for rows without support."""
+    one = torch.ones(1, 1, d.time, 1, dtype=d.dtype.to_real(), device=d.device)
+    if isinstance(d.normalizer, PerToken):
+        return d.normalizer.rows((0, d.time), one)
+    if not isinstance(d.normalizer, RowSum):
+        return one
+    ones = torch.ones(d.batch, d.heads, d.time, 1, dtype=d.dtype.to_real(), device=d.device)
+    eta, _ = scan.numerators(d, ones)
+    sink = d.normalizer._sink(eta)
+    eta = eta if sink is None else eta + d.readout(sink)
+    if d.support.segments is None:
+        return eta
+    return torch.where((d.support.segments >= 0).to(eta.device)[:, None, :, None], eta, 1)
+
+
+def forward(d: CoefficientDynamics, values: Tensor) -> Tensor:
+    """alpha @ v for value tiles (batch, heads, time, m)."""
+    if d.time_invariant:
+        return toeplitz.convolve(*_promote(toeplitz.kernel(d), values))
+    if d.recurrent:
+        y, _ = scan.numerators(d, values)
+        return y / normalizer_rows(d)
+    outputs: list[list[Tensor]] = []
+    for b in RowTiles(d):
+        if b.lo == 0:
+            outputs.append([])
+        alpha, v = _promote(b.coefficients, values[:, b.heads.start : b.heads.stop, b.first : b.last])
+        outputs[-1].append(alpha @ v)
+    return torch.cat([torch.cat(rows, -2) for rows in outputs], 1)
+
+
+def transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:
+    """alpha^T @ w for tiles (batch, heads, time, m); the plain transpose."""
+    if d.time_invariant:
+        return toeplitz.correlate(*_promote(toeplitz.kernel(d), cotangents))
+    if d.recurrent:
+        return scan.transposed_numerators(d, cotangents / normalizer_rows(d))
+    dtype = _result(d, cotangents)
+    batch = max(d.batch, cotangents.shape[0])
+    total = torch.zeros(batch, d.heads, *cotangents.shape[2:], dtype=dtype, device=cotangents.device)
+    for b in RowTiles(d):
+        alpha, w = _promote(b.coefficients, cotangents[:, b.heads.start : b.heads.stop, b.lo : b.hi])
+        total[:, b.heads.start : b.heads.stop, b.first : b.last] += alpha.mT @ w
+    return total
+
+
+def _result(d: CoefficientDynamics, values: Tensor) -> torch.dtype:
+    return torch.promote_types(d.readout(torch.zeros(1, dtype=d.dtype)).dtype, values.dtype)
+
+
+def _promote(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    return left.to(dtype), right.to(dtype)

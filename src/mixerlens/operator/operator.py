@@ -1,0 +1,248 @@
+"""The coefficients alpha of a mixer as an operator on values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.normalizer import RowSum
+from mixerlens.operator import apply as algorithms
+from mixerlens.operator import rank, reductions, scan
+from mixerlens.operator.memory import require
+from mixerlens.operator.tiles import RowTiles
+from mixerlens.readout import Polynomial, RealPart
+from mixerlens.shapes import spread
+
+Index: TypeAlias = "int | slice | Sequence[int] | Tensor"
+
+
+class CoefficientOperator:
+    """alpha of one mixer: (batch, heads, time, time), rows are queries, columns are keys; never dense by default.
+
+    ``op @ v`` and ``op.T @ w`` take values (batch, time, heads or kv_heads, value_dim), kv_heads dividing heads. All
+    methods are differentiable. Sizes that do not fit raise InputError.
+    """
+
+    def __init__(self, dynamics: CoefficientDynamics, *, transposed: bool = False) -> None:
+        self.dynamics = dynamics
+        self._transposed = transposed
+
+    def __repr__(self) -> str:
+        d = self.dynamics
+        parts = f"{type(d.evolution).__name__} evolution, {type(d.readout).__name__} readout"
+        size = f"batch {d.batch}, heads {d.heads}, time {d.time}, dim {d.dim}"
+        return f"CoefficientOperator({size}; {parts}{', transposed' if self._transposed else ''})"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        d = self.dynamics
+        return d.batch, d.heads, d.time, d.time
+
+    @property
+    def T(self) -> CoefficientOperator:  # noqa: N802 - the name every matrix library uses
+        """The plain transpose, never conjugated; it acts by ``@`` and ``to_dense``."""
+        return CoefficientOperator(self.dynamics, transposed=not self._transposed)
+
+    def __matmul__(self, values: Tensor) -> Tensor:
+        tiles = self._tiles(values)
+        act = algorithms.transposed if self._transposed else algorithms.forward
+        return act(self.dynamics, tiles).transpose(1, 2)
+
+    def apply(
+        self, values: Tensor, initial_state: Tensor | None = None, return_state: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """alpha @ values, starting from a state and handing one back: continue a sequence where it was cut.
+
+        initial_state and the returned state: (batch, heads, dim, value_dim), S = sum_j u_j v_j^T after the last
+        token. Raises UnsupportedError where no state of that shape exists.
+        """
+        self._forward_only("apply")
+        if initial_state is None and not return_state:
+            return self @ values
+        d = self.dynamics
+        self._require_state("apply with a state")
+        if isinstance(d.normalizer, RowSum):
+            raise UnsupportedError(
+                "a row-sum normaliser has a second state, the sum of the keys: append a column of ones to the values "
+                "of the same mixer without normaliser, and divide"
+            )
+        tiles = self._tiles(values)
+        wanted = (max(d.batch, tiles.shape[0]), d.heads, d.dim, tiles.shape[-1])
+        if initial_state is not None:
+            if tuple(initial_state.shape) != wanted:
+                raise InputError(f"initial_state is {tuple(initial_state.shape)}, this mixer's state is {wanted}")
+            if tiles.is_complex() and isinstance(d.readout, RealPart):
+                raise UnsupportedError("complex values with a real-part readout have two states: apply to each part")
+        y, state = scan.numerators(d, tiles, initial_state)
+        y = (y / algorithms.normalizer_rows(d)).transpose(1, 2)
+        return (y, state) if return_state else y
+
+    def state_at(self, t: int, values: Tensor) -> Tensor:
+        """S_t = sum_{j <= t} u_{t,j} v_j^T after token t: (batch, heads, dim, value_dim).
+
+        Raises UnsupportedError for a readout without finite state.
+        """
+        self._forward_only("state_at")
+        self._require_state("state_at")
+        if not 0 <= t < self.dynamics.time:
+            raise InputError(f"token {t} does not exist: the sequence has tokens 0 .. {self.dynamics.time - 1}")
+        return scan.state_after(self.dynamics, self._tiles(values), t)
+
+    def to_dense(self) -> Tensor:
+        """alpha as (batch, heads, time, time). Raises MemoryBudgetError before it starts if that does not fit."""
+        d = self.dynamics
+        require(
+            "to_dense", *self.shape, dtype=d.dtype, copies=2,
+            instead="use row, column, block or a reduction, which never hold the whole matrix",
+        )  # fmt: skip
+        every = slice(None)
+        dense = self._block(range(d.time), every)
+        return dense.mT if self._transposed else dense
+
+    def row(self, i: int) -> Tensor:
+        """alpha[i, :]: (batch, heads, time)."""
+        return self.block(i, slice(None))[..., 0, :]
+
+    def column(self, j: int) -> Tensor:
+        """alpha[:, j]: (batch, heads, time)."""
+        d = self.dynamics
+        (index,) = _positions(j, d.time, "column")
+        if d.recurrent and not self._transposed:
+            unit = torch.zeros(1, d.time, 1, 1, dtype=d.dtype.to_real(), device=d.device)
+            unit[:, index] = 1
+            unit = unit.expand(d.batch, -1, d.heads, -1)
+            return (self @ unit)[..., 0].transpose(1, 2)
+        return self.block(slice(None), index)[..., 0]
+
+    def block(self, rows: Index, columns: Index) -> Tensor:
+        """alpha[rows, columns] for an int, slice, list or index tensor each: (batch, heads, r, c), in that order."""
+        time = self.dynamics.time
+        row_list, column_list = _positions(rows, time, "row"), _positions(columns, time, "column")
+        if self._transposed:
+            return self._block(column_list, row_list).mT
+        return self._block(row_list, column_list)
+
+    def diagonal(self) -> Tensor:
+        """alpha[i, i]: (batch, heads, time)."""
+        d = self.dynamics
+        parts: dict[int, list[Tensor]] = {}
+        for b in RowTiles(d):
+            own = torch.arange(b.lo - b.first, b.hi - b.first, device=d.device)
+            picked = b.coefficients.gather(-1, own[:, None].expand(*b.coefficients.shape[:2], -1, 1))
+            parts.setdefault(b.heads.start, []).append(picked[..., 0])
+        return torch.cat([torch.cat(p, -1) for p in parts.values()], 1)
+
+    def row_mass(self) -> Tensor:
+        """sum_j |alpha_ij|: (batch, time, heads)."""
+        return self._reduce(reductions.row_mass, reductions.column_mass)
+
+    def column_mass(self) -> Tensor:
+        """sum_i |alpha_ij|: (batch, time, heads)."""
+        return self._reduce(reductions.column_mass, reductions.row_mass)
+
+    def mean_distance(self) -> Tensor:
+        """|alpha|-weighted mean of |i - j| for each row, in tokens: (batch, time, heads); NaN where a row is zero."""
+        self._forward_only("mean_distance")
+        return reductions.mean_distance(self.dynamics)
+
+    def mass_by_lag(self) -> Tensor:
+        """sum over rows of |alpha_{i, i-l}| for each lag l: (batch, heads, time)."""
+        self._forward_only("mass_by_lag")
+        return reductions.mass_by_lag(self.dynamics)
+
+    def top_k(self, k: int) -> tuple[Tensor, Tensor]:
+        """The k largest entries of each row by |alpha|: (values, indices), each (batch, time, heads, k).
+
+        Where a row's support has fewer entries, index -1 and value 0.
+        """
+        self._forward_only("top_k")
+        return reductions.top_k(self.dynamics, k)
+
+    def heatmap(self, pixels: int, signed: bool = False) -> Tensor:
+        """Mean of |alpha| (signed: of alpha) in pixels x pixels cells: (batch, heads, pixels, pixels)."""
+        pooled = reductions.heatmap(self.dynamics, pixels, signed)
+        return pooled.mT if self._transposed else pooled
+
+    def state_rank(self, tol: float = 1e-6, cuts: int | str | Iterable[int] = 16) -> Tensor:
+        """Largest rank of alpha[t:, :t] over the cuts: (batch, heads) int.
+
+        tol is relative to each block's largest singular value; a lower bound unless cuts="all". Compute in float64
+        (``dynamics.to(torch.float64)``) for tolerances below 1e-6.
+        """
+        self._forward_only("state_rank")
+        return rank.state_rank(self.dynamics, tol, cuts)
+
+    def _block(self, rows: Sequence[int], columns: Sequence[int] | slice) -> Tensor:
+        d, size = self.dynamics, self.dynamics.evolution.chunk
+        by_chunk: dict[int, list[int]] = {}
+        for position, i in enumerate(rows):
+            by_chunk.setdefault(i // size, []).append(position)
+        pieces, order = [], []
+        tiles = RowTiles(d)
+        picked = range(d.time)[columns] if isinstance(columns, slice) else columns
+        wanted = torch.tensor(list(picked), device=d.device)
+        for positions in by_chunk.values():
+            inside = [rows[p] for p in positions]
+            lo, hi = min(inside), max(inside) + 1
+            b = tiles.block(lo, hi)
+            part = b.coefficients[:, :, [i - lo for i in inside], :]
+            part = torch.nn.functional.pad(part, (b.first, d.time - b.last))
+            pieces.append(part if isinstance(columns, slice) and columns == slice(None) else part[..., wanted])
+            order += positions
+        inverse = torch.empty(len(order), dtype=torch.long, device=d.device)
+        inverse[torch.tensor(order, device=d.device)] = torch.arange(len(order), device=d.device)
+        joined = torch.cat(pieces, -2)
+        return joined if order == sorted(order) else joined[:, :, inverse]
+
+    def _tiles(self, values: Tensor) -> Tensor:
+        """Values as (batch, heads, time, value_dim), checked."""
+        d = self.dynamics
+        if values.dim() != 4:
+            raise InputError(f"values must be (batch, time, heads, value_dim), got shape {tuple(values.shape)}")
+        batch, time, heads, _ = values.shape
+        if time != d.time or d.heads % heads or (batch != d.batch and 1 not in (batch, d.batch)):
+            raise InputError(
+                f"values (batch {batch}, time {time}, heads {heads}) do not fit the mixer (batch {d.batch}, "
+                f"time {d.time}, heads {d.heads}): heads of values must divide the mixer's"
+            )
+        if not (values.is_floating_point() or values.is_complex()):
+            raise InputError(f"values are {values.dtype}: convert to a floating point dtype")
+        tiles = spread(values.transpose(1, 2), d.heads)
+        return tiles.expand(max(batch, d.batch), d.heads, -1, -1)
+
+    def _require_state(self, what: str) -> None:
+        d = self.dynamics
+        if isinstance(d.readout, Polynomial):
+            raise UnsupportedError(
+                f"{what}: a polynomial readout has a finite state only after lifting queries and keys to symmetric "
+                "powers; its state is not dim x value_dim"
+            )
+        if not d.readout.linear:
+            raise UnsupportedError(f"{what}: readout {d.readout} has no finite state; it would grow with the sequence")
+        if not d.support.recurrent:
+            raise UnsupportedError(f"{what}: the support {d.support} has no state of dim x value_dim")
+
+    def _forward_only(self, what: str) -> None:
+        if self._transposed:
+            raise UnsupportedError(f"{what} is defined on rows as queries: call it on the operator, not on its transpose")
+
+    def _reduce(self, direct, turned) -> Tensor:  # noqa: ANN001 - two functions of this module's reductions
+        return (turned if self._transposed else direct)(self.dynamics)
+
+
+def _positions(index: Index, time: int, what: str) -> list[int]:
+    """Any index as a list of tokens, negative ones counted from the end."""
+    if isinstance(index, slice):
+        return list(range(time)[index])
+    if isinstance(index, Tensor):
+        index = torch.where(index)[0].tolist() if index.dtype == torch.bool else index.flatten().tolist()
+    positions = [index] if isinstance(index, int) else [int(i) for i in index]
+    bad = [i for i in positions if not -time <= i < time]
+    if bad or not positions:
+        raise InputError(f"{what} {bad[0] if bad else '(none)'} does not exist: there are tokens 0 .. {time - 1}")
+    return [i % time for i in positions]
