@@ -1,0 +1,208 @@
+"""From what a user names - a folder, a hub id, a .gguf file, a module - to a model, or one clear line.
+
+Nothing here runs code that came with a checkpoint: trust_remote_code stays off and pickled weights are read with
+weights_only=True.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mixerlens.capture.checkpoint import (
+    check_complete,
+    check_finite,
+    check_weight_files,
+    one_line,
+    read_config,
+    refuse_nonmember,
+)
+from mixerlens.capture.quiet import quiet
+from mixerlens.errors import InputError, MixerLensError, ModelError, UnsupportedError
+
+OWN = "mixerlens_s4d"
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model, where it came from, how to get its tokenizer, and the weights its class had no use for."""
+
+    model: nn.Module
+    source: str
+    tokenizer: Callable[[], Any] = lambda: None
+    unused: list[str] = field(default_factory=list)
+
+
+def load(model: str | Path | nn.Module, dtype: torch.dtype | None, device: torch.device | None) -> Loaded:
+    """Open a model.  Raises ModelError, UnsupportedError or InputError, each with one clear line."""
+    if isinstance(model, nn.Module):
+        loaded = _in_memory(model, dtype, device)
+    elif isinstance(model, (str, Path)):
+        loaded = _from_path(str(model), dtype)
+        try:
+            loaded.model.eval().to(device or "cpu")
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device {device} cannot be used: {one_line(error)}") from error
+    else:
+        kind = type(model).__name__
+        raise InputError(f"a model is a folder, a hub id, a .gguf file or a torch.nn.Module, not a {kind}")
+    if getattr(getattr(loaded.model, "config", None), "is_encoder_decoder", False):
+        raise UnsupportedError(f"{loaded.source} is an encoder-decoder model: cross attention is not covered")
+    check_finite(loaded.model)
+    return loaded
+
+
+def _in_memory(model: nn.Module, dtype: torch.dtype | None, device: torch.device | None) -> Loaded:
+    """The module itself; a copy of it where another dtype or device is asked for, since it must not be changed."""
+    tensors = [t for t in model.parameters() if t.is_floating_point()]
+    moves = any((dtype and t.dtype != dtype) or (device and t.device != device) for t in tensors)
+    if moves:
+        model = copy.deepcopy(model).to(device=device, dtype=dtype)
+    return Loaded(model, type(model).__name__)
+
+
+def _from_path(name: str, dtype: torch.dtype | None) -> Loaded:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _folder(path, dtype)
+    if path.is_file():
+        if path.suffix.lower() == ".gguf":
+            return _gguf(path, dtype)
+        if path.suffix == ".safetensors":
+            refuse_nonmember(path)
+        raise ModelError(f"{name} is a file: name the folder that holds it and its config.json, or a .gguf file")
+    if path.suffix.lower() == ".gguf" or not HUB_ID.fullmatch(name):
+        raise ModelError(f"{name} does not exist")
+    return _transformers(name, dtype, local=False)
+
+
+def _folder(path: Path, dtype: torch.dtype | None) -> Loaded:
+    config = read_config(path)
+    model_type = config.get("model_type")
+    if model_type == OWN:
+        check_weight_files(path)
+        return _own(path, dtype)
+    known = _known_types()
+    if model_type not in known:
+        for file in path.glob("*.safetensors"):
+            refuse_nonmember(file)
+        remote = "; code that comes with a checkpoint is never run" if "auto_map" in config else ""
+        raise UnsupportedError(f"{path}: model_type {model_type!r} is unknown to transformers and to mixerlens{remote}")
+    check_weight_files(path)
+    return _transformers(str(path), dtype, local=True)
+
+
+def _own(path: Path, dtype: torch.dtype | None) -> Loaded:
+    from mixerlens.models.s4d import load_s4d
+
+    try:
+        model = load_s4d(path)
+    except MixerLensError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{path} cannot be read as {OWN}: {one_line(error)}") from error
+    return Loaded(model.to(dtype) if dtype else model, str(path))
+
+
+def _import_transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise ModelError("reading this model needs transformers: pip install 'mixerlens[hf]'") from error
+    return transformers
+
+
+def _known_types() -> Any:
+    _import_transformers()
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return CONFIG_MAPPING
+
+
+def _transformers(name: str, dtype: torch.dtype | None, local: bool) -> Loaded:
+    transformers = _import_transformers()
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=local)
+            if getattr(config, "is_encoder_decoder", False):
+                raise UnsupportedError(f"{name} is an encoder-decoder model: cross attention is not covered")
+            model, info = _model_class(transformers, config).from_pretrained(
+                name,
+                dtype=dtype or _at_least_float32(config),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                weights_only=True,
+                local_files_only=local,
+            )
+    except MixerLensError:
+        raise
+    except Exception as error:  # whatever the library raises on a bad checkpoint becomes one line
+        what = "cannot be read" if local else "is no folder here and cannot be read from the hub"
+        raise ModelError(f"{name} {what}: {one_line(error)}") from error
+    unused = check_complete(info, model, name)
+    return Loaded(_plain_experts(model), name, lambda: _tokenizer(name, local), unused)
+
+
+def _gguf(path: Path, dtype: torch.dtype | None) -> Loaded:
+    transformers = _import_transformers()
+    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    folder = str(path.parent)
+    try:
+        with quiet():
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype or torch.float32, output_loading_info=True, trust_remote_code=False, **where
+            )
+    except Exception as error:
+        raise ModelError(f"{path} cannot be read as GGUF: {one_line(error)}") from error
+    unused = check_complete(info, model, str(path))
+    return Loaded(_plain_experts(model), str(path), lambda: _read_tokenizer(folder, **where), unused)
+
+
+def _model_class(transformers: Any, config: Any) -> Any:
+    """The class the checkpoint was saved from, else the causal language model of its type, else the bare model."""
+    for name in getattr(config, "architectures", None) or ():
+        kind = getattr(transformers, name, None)
+        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel):
+            return kind
+    if type(config) in transformers.AutoModelForCausalLM._model_mapping:
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModel
+
+
+def _at_least_float32(config: Any) -> torch.dtype:
+    """Half precision weights are raised to float32, which changes none of them; float64 stays."""
+    declared = getattr(config, "dtype", None)
+    return torch.promote_types(declared, torch.float32) if isinstance(declared, torch.dtype) else torch.float32
+
+
+def _plain_experts(model: Any) -> nn.Module:
+    """Grouped expert kernels take no float64; the library's plain loop over experts does."""
+    if next(model.parameters()).dtype == torch.float64 and hasattr(model, "set_experts_implementation"):
+        with quiet():
+            model.set_experts_implementation("eager")
+    return model
+
+
+def _tokenizer(name: str, local: bool) -> Any:
+    if local and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
+        return None
+    return _read_tokenizer(name, local_files_only=local)
+
+
+def _read_tokenizer(name: str, **where: Any) -> Any:
+    try:
+        with quiet():
+            return _import_transformers().AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+    except Exception as error:
+        raise ModelError(f"the tokenizer of {name} cannot be read: {one_line(error)}") from error

@@ -1,0 +1,121 @@
+"""From the mask a model built to the structure of its support: causal, window, segments.
+
+A mask is L x L and is never kept.  It is read row block by row block, a structure is proposed from the first and last
+token that each row sees, and the structure is then compared with the mask entry by entry.  What does not agree exactly
+is refused.  Rows of padding are no part of a sequence: they are neither read nor compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import UnsupportedError
+from mixerlens.support import Support
+
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """First and last column that each row sees, (batch, time); -1 where it sees none."""
+
+    first: Tensor
+    last: Tensor
+
+
+def support_of(mask: Tensor | None, causal: bool, time: int, valid: Tensor | None, where: str) -> Support:
+    """The support that a mask (batch | 1, heads | 1, time, time) describes, exactly.
+
+    mask: True or 0 where a pair takes part, False or the dtype's lowest number (or -inf) where not; None means all
+        pairs, or the causal ones where `causal` is True.
+    valid: bool (batch, time), False on padding; None without padding.
+    Raises UnsupportedError for a mask that is no combination of causal, window and segments, or that adds a bias.
+    """
+    if mask is None:
+        return Support(causal=causal)
+    if mask.dim() != 4 or mask.shape[-2:] != (time, time):
+        raise UnsupportedError(f"{where}: a mask of shape {tuple(mask.shape)} for {time} tokens is not understood")
+    batch = mask.shape[0] if valid is None else max(mask.shape[0], valid.shape[0])
+    rows = valid if valid is not None else torch.ones(batch, time, dtype=torch.bool)
+    rows = rows.to(mask.device).expand(batch, time)
+    extent = _extent(mask, rows, where)
+    proposal = _propose(extent, rows, causal)
+    _compare(mask, proposal, rows, where)
+    return proposal
+
+
+def _block(mask: Tensor, start: int, where: str) -> Tensor:
+    """Bool (batch | 1, rows, time): which pairs take part, for one block of rows, the same for every head."""
+    part = mask[:, :, start : start + BLOCK]
+    if part.dtype != torch.bool:
+        closed = part <= torch.finfo(part.dtype).min / 2
+        if not (closed | (part == 0)).all():
+            raise UnsupportedError(
+                f"{where}: its mask adds a bias to the scores; only masks that open or close pairs are understood"
+            )
+        part = ~closed
+    if part.shape[1] > 1 and not (part == part[:, :1]).all():
+        raise UnsupportedError(f"{where}: its mask differs between heads, which no support here does")
+    return part[:, 0]
+
+
+def _extent(mask: Tensor, rows: Tensor, where: str) -> _Rows:
+    first, last = (torch.full(rows.shape, -1, dtype=torch.long, device=mask.device) for _ in range(2))
+    time = rows.shape[1]
+    for start in range(0, time, BLOCK):
+        seen = _block(mask, start, where).expand(rows.shape[0], -1, -1).to(torch.uint8)
+        some = seen.any(-1)
+        stop = start + seen.shape[1]
+        first[:, start:stop] = torch.where(some, seen.argmax(-1), -1)
+        last[:, start:stop] = torch.where(some, time - 1 - seen.flip(-1).argmax(-1), -1)
+    if ((first < 0) & rows).any():
+        batch, row = ((first < 0) & rows).nonzero()[0].tolist()
+        raise UnsupportedError(f"{where}: token {row} of row {batch} is no padding and its mask closes every pair")
+    return _Rows(first, last)
+
+
+def _propose(extent: _Rows, rows: Tensor, causal: bool) -> Support:
+    """The only structure that can give these extents: a segment begins where a token sees nothing before itself."""
+    index = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
+    if rows.shape[1] > 1:
+        causal = bool((extent.last <= index)[rows].all())
+    begins = (extent.first >= index) & rows
+    number = begins.long().cumsum(1) - 1
+    segments = torch.where(rows, number, -1)
+    start = torch.where(begins, index, 0).cummax(1).values
+    cut = (extent.first != start) & rows
+    if not causal:
+        cut |= (extent.last != _segment_ends(segments)) & rows
+    reach = torch.maximum(index - extent.first, extent.last - index)[rows]
+    window = int(reach.max()) + 1 if bool(cut.any()) else None
+    whole = bool(rows.all()) and int(number.max()) == 0
+    return Support(causal=causal, window=window, segments=None if whole else segments)
+
+
+def _segment_ends(segments: Tensor) -> Tensor:
+    """The last token of each token's segment, (batch, time); -1 on padding."""
+    final = torch.full_like(segments, -1)
+    index = torch.arange(segments.shape[1], device=segments.device)
+    for row, known in enumerate(segments >= 0):
+        numbers = segments[row][known]
+        table = torch.full_like(index, -1).scatter_reduce_(0, numbers, index[known], "amax")
+        final[row][known] = table[numbers]
+    return final
+
+
+def _compare(mask: Tensor, support: Support, rows: Tensor, where: str) -> None:
+    time = rows.shape[1]
+    for start in range(0, time, BLOCK):
+        stop = min(start + BLOCK, time)
+        given = _block(mask, start, where)
+        ours = support.mask((start, stop), (0, time), mask.device)[:, 0]
+        wrong = (given != ours) & rows[:, start:stop, None]
+        if wrong.any():
+            batch, i, j = wrong.nonzero()[0].tolist()
+            raise UnsupportedError(
+                f"{where}: its mask is no combination of causal, window and segments (row {batch}, "
+                f"query {i + start}, key {j} differs)"
+            )
