@@ -1,0 +1,11 @@
+"""Measures of a mixer: data objects with labels and units that save as JSON. Nothing here draws.
+
+Every function takes a recorded mixer call or a ``CoefficientDynamics``, looks at one sequence of the batch
+(``sequence``, default the first), and computes in float64 on every token; heads come first in what it returns.
+"""
+
+from mixerlens.measures.horizon import Horizon, horizon
+from mixerlens.measures.rank import StateRank, state_rank
+from mixerlens.measures.spectrum import Spectrum, spectrum
+
+__all__ = ["Horizon", "Spectrum", "StateRank", "horizon", "spectrum", "state_rank"]
