@@ -13,7 +13,7 @@ from mixerlens.operator import CoefficientOperator, oracle, oracle_coefficients
 
 if TYPE_CHECKING:
     from mixerlens import measures, report
-    from mixerlens.capture import Lens, MixerCall, Trace, open  # noqa: A004 - ml.open is the field's verb
+    from mixerlens.capture import Lens, MixerCall, Trace, open
     from mixerlens.verify import Certificate, Check
 
 __version__ = "0.1.0"

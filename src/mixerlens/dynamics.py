@@ -12,7 +12,7 @@ are our own derivation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mixerlens.errors import InputError
 from mixerlens.evolution import Evolution, Factors, Identity
-from mixerlens.normalizer import Normalizer, NoNormalizer
+from mixerlens.normalizer import NoNormalizer, Normalizer
 from mixerlens.readout import Identity as IdentityReadout
 from mixerlens.readout import Readout
 from mixerlens.shapes import at, common, spread, take_heads, tile, working
@@ -48,11 +48,11 @@ class CoefficientDynamics:
 
     query: Tensor
     key: Tensor
-    evolution: Evolution = Identity()
+    evolution: Evolution = field(default_factory=Identity)
     scaling: Tensor | None = None
-    readout: Readout = IdentityReadout()
-    normalizer: Normalizer = NoNormalizer()
-    support: Support = Support()
+    readout: Readout = field(default_factory=IdentityReadout)
+    normalizer: Normalizer = field(default_factory=NoNormalizer)
+    support: Support = field(default_factory=Support)
     length: int | None = None
 
     def __post_init__(self) -> None:
@@ -115,6 +115,11 @@ class CoefficientDynamics:
         """dtype of the scores, before the readout."""
         dtype = torch.promote_types(self.query.dtype, self.key.dtype)
         return dtype.to_complex() if self.evolution.is_complex and not dtype.is_complex else dtype
+
+    @property
+    def coefficient_dtype(self) -> torch.dtype:
+        """dtype of alpha, after the readout."""
+        return self.readout(torch.zeros(1, dtype=self.dtype)).dtype
 
     @property
     def device(self) -> torch.device:
@@ -192,9 +197,7 @@ class CoefficientDynamics:
             normalizer=self.normalizer.take_heads(index, count),
         )
 
-    def to(
-        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> CoefficientDynamics:
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> CoefficientDynamics:
         """Cast to float32 or float64 (complex parts to the complex dtype of that precision) or move to a device."""
         if dtype is not None and dtype not in (torch.float32, torch.float64):
             raise InputError(f"cast to float32 or float64, not {dtype}: complex parts follow")

@@ -21,6 +21,8 @@ class Normalizer:
 
     def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
         """phi(scores) / eta on the support, 0 off it. scores (batch, heads, rows, columns) must hold whole rows."""
+        if readout.linear:
+            return torch.where(mask, readout(scores), 0)
         # phi is evaluated at 0 off the support, so that a masked overflow cannot poison the gradient
         return torch.where(mask, readout(torch.where(mask, scores, 0)), 0)
 

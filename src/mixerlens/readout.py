@@ -112,7 +112,7 @@ class Sigmoid(Readout):
 
 @dataclass(frozen=True)
 class Polynomial(Readout):
-    """phi(z) = sum_e coefficients[e] z^e. Finite state only after lifting to symmetric powers (COEFFICIENTS, fact 2)."""
+    """phi(z) = sum_e coefficients[e] z^e. Finite state only after lifting (symmetric powers)."""
 
     coefficients: tuple[float, ...]
 

@@ -29,11 +29,9 @@ class Support:
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
             raise InputError(f"window is {self.window}: it counts the tokens seen, itself included, so at least 1")
-        if self.segments is not None:
-            if self.segments.dim() != 2 or self.segments.is_floating_point() or self.segments.is_complex():
-                raise InputError(
-                    f"segments must be integers (batch, time), got {self.segments.dtype} {tuple(self.segments.shape)}"
-                )
+        s = self.segments
+        if s is not None and (s.dim() != 2 or s.is_floating_point() or s.is_complex()):
+            raise InputError(f"segments must be integers (batch, time), got {s.dtype} {tuple(s.shape)}")
 
     @property
     def contiguous(self) -> bool:

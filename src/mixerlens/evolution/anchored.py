@@ -49,12 +49,16 @@ def decay_matrix(a: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def decayed_scores(query: Tensor, key: Tensor, a: Tensor) -> Tensor:
-    """S[i, j] = sum_n query[i, n] key[j, n] a[j+1, n] ... a[i, n] for j <= i: three times (..., c, n) -> (..., c, c)."""
+    """S[i, j] = sum_n query[i, n] key[j, n] a[j+1, n] ... a[i, n] for j <= i: (..., c, n) three times -> (..., c, c).
+
+    Leading axes broadcast.
+    """
     size, dtype = a.shape[-2], query.dtype
     full = 1 << (size - 1).bit_length()
     fill = (0, 0, 0, full - size)
     query, key, a = pad(query, fill), pad(key, fill), pad(a, fill, value=1.0)
-    blocks = (query * key).sum(-1)[..., None, None]
+    leading = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], a.shape[:-2])
+    blocks = (query * key).sum(-1).expand(*leading, full)[..., None, None]
     half = 1
     while half < full:
         left, right = _split(a, half, -2)

@@ -109,5 +109,3 @@ class Rotation(Evolution):
     def check(self, dim: int) -> None:
         if dim != 2 * self.angle.shape[-1]:
             raise InputError(f"{self.angle.shape[-1]} angles turn {2 * self.angle.shape[-1]} dimensions, not {dim}")
-
-

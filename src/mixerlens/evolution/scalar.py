@@ -60,5 +60,3 @@ class Scalar(Evolution):
         assert x is not None
         a = wide(x[:, lo:hi] if x.shape[1] > 1 else x)
         return (a if self.log_decay is None else torch.exp(a)).to(torch.complex128)[..., None]
-
-

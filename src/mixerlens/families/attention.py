@@ -71,9 +71,7 @@ def _with_bias(query: Tensor, key: Tensor, slopes: Tensor) -> tuple[Tensor, Tens
     return query, key, Unipotent(-slopes)
 
 
-def _with_rope(
-    query: Tensor, key: Tensor, rope: Tensor, layout: str, causal: bool
-) -> tuple[Tensor, Tensor, Evolution]:
+def _with_rope(query: Tensor, key: Tensor, rope: Tensor, layout: str, causal: bool) -> tuple[Tensor, Tensor, Evolution]:
     dim, turned = query.shape[-1], 2 * rope.shape[-1]
     if rope.dim() != 1 or turned > dim:
         raise InputError(f"rope must be angles (pairs,) with at most {dim // 2} pairs, got shape {tuple(rope.shape)}")

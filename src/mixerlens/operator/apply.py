@@ -62,7 +62,7 @@ def transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:
 
 
 def _result(d: CoefficientDynamics, values: Tensor) -> torch.dtype:
-    return torch.promote_types(d.readout(torch.zeros(1, dtype=d.dtype)).dtype, values.dtype)
+    return torch.promote_types(d.coefficient_dtype, values.dtype)
 
 
 def _promote(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,6 @@ def require(what: str, *shape: int, dtype: torch.dtype, copies: int = 1, instead
     have = budget()
     if need > have:
         raise MemoryBudgetError(
-            f"{what} needs {need} bytes ({need / 2**30:.1f} GiB) for {'x'.join(map(str, shape))} {dtype}, the budget is "
-            f"{have} bytes: {instead}, or raise {_VARIABLE}"
+            f"{what} needs {need} bytes ({need / 2**30:.1f} GiB) for {'x'.join(map(str, shape))} {dtype}, "
+            f"the budget is {have} bytes: {instead}, or raise {_VARIABLE}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -44,7 +44,7 @@ class CoefficientOperator:
         return d.batch, d.heads, d.time, d.time
 
     @property
-    def T(self) -> CoefficientOperator:  # noqa: N802 - the name every matrix library uses
+    def T(self) -> CoefficientOperator:
         """The plain transpose, never conjugated; it acts by ``@`` and ``to_dense``."""
         return CoefficientOperator(self.dynamics, transposed=not self._transposed)
 
@@ -139,21 +139,21 @@ class CoefficientOperator:
 
     def row_mass(self) -> Tensor:
         """sum_j |alpha_ij|: (batch, time, heads)."""
-        return self._reduce(reductions.row_mass, reductions.column_mass)
+        return self._one(reductions.ColumnMass() if self._transposed else reductions.RowMass())
 
     def column_mass(self) -> Tensor:
         """sum_i |alpha_ij|: (batch, time, heads)."""
-        return self._reduce(reductions.column_mass, reductions.row_mass)
+        return self._one(reductions.RowMass() if self._transposed else reductions.ColumnMass())
 
     def mean_distance(self) -> Tensor:
         """|alpha|-weighted mean of |i - j| for each row, in tokens: (batch, time, heads); NaN where a row is zero."""
         self._forward_only("mean_distance")
-        return reductions.mean_distance(self.dynamics)
+        return self._one(reductions.MeanDistance())
 
     def mass_by_lag(self) -> Tensor:
         """sum over rows of |alpha_{i, i-l}| for each lag l: (batch, heads, time)."""
         self._forward_only("mass_by_lag")
-        return reductions.mass_by_lag(self.dynamics)
+        return self._one(reductions.MassByLag())
 
     def top_k(self, k: int) -> tuple[Tensor, Tensor]:
         """The k largest entries of each row by |alpha|: (values, indices), each (batch, time, heads, k).
@@ -161,12 +161,20 @@ class CoefficientOperator:
         Where a row's support has fewer entries, index -1 and value 0.
         """
         self._forward_only("top_k")
-        return reductions.top_k(self.dynamics, k)
+        ((values, indices),) = self.reduce(reductions.TopK(k))
+        return values, indices
 
     def heatmap(self, pixels: int, signed: bool = False) -> Tensor:
         """Mean of |alpha| (signed: of alpha) in pixels x pixels cells: (batch, heads, pixels, pixels)."""
-        pooled = reductions.heatmap(self.dynamics, pixels, signed)
+        pooled = self._one(reductions.Heatmap(pixels, signed))
         return pooled.mT if self._transposed else pooled
+
+    def reduce(
+        self, *wanted: reductions.Reduction, progress: Callable[[float], None] | None = None
+    ) -> list[Tensor | tuple[Tensor, Tensor]]:
+        """Several summaries of ``mixerlens.operator.reductions`` in one pass over alpha, in the order given."""
+        self._forward_only("reduce")
+        return reductions.reduce(self.dynamics, wanted, progress)
 
     def state_rank(self, tol: float = 1e-6, cuts: int | str | Iterable[int] = 16) -> Tensor:
         """Largest rank of alpha[t:, :t] over the cuts: (batch, heads) int.
@@ -229,10 +237,14 @@ class CoefficientOperator:
 
     def _forward_only(self, what: str) -> None:
         if self._transposed:
-            raise UnsupportedError(f"{what} is defined on rows as queries: call it on the operator, not on its transpose")
+            raise UnsupportedError(
+                f"{what} is defined on rows as queries: call it on the operator, not on its transpose"
+            )
 
-    def _reduce(self, direct, turned) -> Tensor:  # noqa: ANN001 - two functions of this module's reductions
-        return (turned if self._transposed else direct)(self.dynamics)
+    def _one(self, reduction: reductions.Reduction) -> Tensor:
+        (result,) = reductions.reduce(self.dynamics, [reduction])
+        assert isinstance(result, Tensor)
+        return result
 
 
 def _positions(index: Index, time: int, what: str) -> list[int]:

@@ -68,7 +68,7 @@ def _dense(d: CoefficientDynamics, cuts: list[int]) -> list[Tensor]:
     by_head: list[list[Tensor]] = []
     for head in range(d.heads):
         part = d.select_heads([head])
-        alpha = torch.zeros(d.batch, 1, d.time, d.time, dtype=part.readout(part.query.new_zeros(1)).dtype)
+        alpha = torch.zeros(d.batch, 1, d.time, d.time, dtype=part.coefficient_dtype)
         alpha = alpha.to(d.device)
         for b in RowTiles(part):
             alpha[:, :, b.lo : b.hi, b.first : b.last] = b.coefficients

@@ -1,6 +1,12 @@
-"""Summaries of |alpha| (and pooled maps of alpha) by one pass over the row blocks: time O(L^2), memory O(L)."""
+"""Summaries of |alpha| (and pooled maps of alpha): any number of them in one pass over the row blocks.
+
+Time O(L^2) a pass, memory O(L). Rows and columns without mass are legal; entries off the support count as zeros.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,94 +16,156 @@ from mixerlens.errors import InputError
 from mixerlens.operator.tiles import RowBlock, RowTiles
 
 
+class Reduction(Protocol):
+    """One summary: sees every row block once, then says its result."""
+
+    def start(self, d: CoefficientDynamics) -> None: ...
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        """One row block; size is |coefficients|, shared by all summaries of the pass."""
+
+    def result(self) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
+def reduce(
+    d: CoefficientDynamics, wanted: Sequence[Reduction], progress: Callable[[float], None] | None = None
+) -> list[Tensor | tuple[Tensor, Tensor]]:
+    """All the wanted summaries in one pass; ``progress`` is told the fraction done."""
+    for reduction in wanted:
+        reduction.start(d)
+    for block in RowTiles(d):
+        size = block.coefficients.abs()
+        for reduction in wanted:
+            reduction.update(block, size)
+        if progress is not None:
+            progress((block.heads.start + len(block.heads) * block.hi / d.time) / d.heads)
+    return [reduction.result() for reduction in wanted]
+
+
 def _zeros(d: CoefficientDynamics, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
     dtype = d.dtype.to_real() if dtype is None else dtype
     return torch.zeros(d.batch, d.heads, *shape, dtype=dtype, device=d.device)
 
 
-def _place(total: Tensor, block: RowBlock, part: Tensor, *where: slice) -> None:
-    total[:, block.heads.start : block.heads.stop, *where] += part
+def _heads(block: RowBlock) -> slice:
+    return slice(block.heads.start, block.heads.stop)
 
 
-def row_mass(d: CoefficientDynamics) -> Tensor:
+class RowMass:
     """sum_j |alpha_ij|: (batch, time, heads)."""
-    total = _zeros(d, d.time)
-    for b in RowTiles(d):
-        _place(total, b, b.coefficients.abs().sum(-1), slice(b.lo, b.hi))
-    return total.transpose(1, 2)
+
+    def start(self, d: CoefficientDynamics) -> None:
+        self.total = _zeros(d, d.time)
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        self.total[:, _heads(block), block.lo : block.hi] += size.sum(-1)
+
+    def result(self) -> Tensor:
+        return self.total.transpose(1, 2)
 
 
-def column_mass(d: CoefficientDynamics) -> Tensor:
+class ColumnMass:
     """sum_i |alpha_ij|: (batch, time, heads)."""
-    total = _zeros(d, d.time)
-    for b in RowTiles(d):
-        _place(total, b, b.coefficients.abs().sum(-2), slice(b.first, b.last))
-    return total.transpose(1, 2)
+
+    def start(self, d: CoefficientDynamics) -> None:
+        self.total = _zeros(d, d.time)
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        self.total[:, _heads(block), block.first : block.last] += size.sum(-2)
+
+    def result(self) -> Tensor:
+        return self.total.transpose(1, 2)
 
 
-def mean_distance(d: CoefficientDynamics) -> Tensor:
+class MeanDistance:
     """sum_j |alpha_ij| |i - j| / sum_j |alpha_ij| in tokens: (batch, time, heads); NaN where a row has no mass."""
-    moment, mass = _zeros(d, d.time), _zeros(d, d.time)
-    for b in RowTiles(d):
-        size = b.coefficients.abs()
-        _place(moment, b, (size * b.lags().abs()).sum(-1), slice(b.lo, b.hi))
-        _place(mass, b, size.sum(-1), slice(b.lo, b.hi))
-    return (moment / mass).transpose(1, 2)
+
+    def start(self, d: CoefficientDynamics) -> None:
+        self.moment, self.mass = _zeros(d, d.time), _zeros(d, d.time)
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        # sum_j |alpha_ij| |i - j|: columns at or before the row weigh i - j, later ones (bidirectional) j - i
+        distance = block.lags().abs().to(size.dtype)
+        moment = torch.einsum("bhrc,rc->bhr", size, distance)
+        self.moment[:, _heads(block), block.lo : block.hi] += moment
+        self.mass[:, _heads(block), block.lo : block.hi] += size.sum(-1)
+
+    def result(self) -> Tensor:
+        return (self.moment / self.mass).transpose(1, 2)
 
 
-def mass_by_lag(d: CoefficientDynamics) -> Tensor:
+class MassByLag:
     """sum over rows of |alpha_{i, i-l}| for each lag l (|i - j| when bidirectional): (batch, heads, time)."""
-    total = _zeros(d, d.time)
-    for b in RowTiles(d):
-        size = (b.coefficients.abs() * b.mask).flatten(-2)
-        summed = torch.zeros(*size.shape[:2], d.time, dtype=size.dtype, device=size.device)
-        _place(total, b, summed.index_add(-1, b.lags().abs().flatten(), size))
-    return total
+
+    def start(self, d: CoefficientDynamics) -> None:
+        self.total = _zeros(d, d.time)
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        summed = torch.zeros(*size.shape[:2], self.total.shape[-1], dtype=size.dtype, device=size.device)
+        self.total[:, _heads(block)] += summed.index_add(-1, block.lags().abs().flatten(), size.flatten(-2))
+
+    def result(self) -> Tensor:
+        return self.total
 
 
-def top_k(d: CoefficientDynamics, k: int) -> tuple[Tensor, Tensor]:
+class TopK:
     """The k entries of largest |alpha| in every row: values and column indices, both (batch, time, heads, k).
 
     Sorted by |alpha|; where the support of a row has fewer than k entries the index is -1 and the value 0.
     """
-    if k < 1:
-        raise InputError(f"k is {k}: ask for at least one entry a row")
-    dtype = d.readout(torch.zeros(1, dtype=d.dtype)).dtype
-    values = _zeros(d, d.time, k, dtype=dtype)
-    indices = torch.full(values.shape, -1, dtype=torch.long, device=d.device)
-    for b in RowTiles(d):
-        size = torch.where(b.mask, b.coefficients.abs(), -1.0)
-        found, index = size.topk(min(k, size.shape[-1]), dim=-1)
-        picked = torch.where(found >= 0, b.coefficients.gather(-1, index), 0)
-        where = (slice(None), slice(b.heads.start, b.heads.stop), slice(b.lo, b.hi), slice(0, index.shape[-1]))
-        values[where] = picked
-        indices[where] = torch.where(found >= 0, index + b.first, -1)
-    return values.transpose(1, 2), indices.transpose(1, 2)
+
+    def __init__(self, k: int) -> None:
+        if k < 1:
+            raise InputError(f"k is {k}: ask for at least one entry a row")
+        self.k = k
+
+    def start(self, d: CoefficientDynamics) -> None:
+        self.values = _zeros(d, d.time, self.k, dtype=d.coefficient_dtype)
+        self.indices = torch.full(self.values.shape, -1, dtype=torch.long, device=d.device)
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        found, index = torch.where(block.mask, size, -1.0).topk(min(self.k, size.shape[-1]), dim=-1)
+        picked = torch.where(found >= 0, block.coefficients.gather(-1, index), 0)
+        where = (slice(None), _heads(block), slice(block.lo, block.hi), slice(0, index.shape[-1]))
+        self.values[where] = picked
+        self.indices[where] = torch.where(found >= 0, index + block.first, -1)
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        return self.values.transpose(1, 2), self.indices.transpose(1, 2)
 
 
-def heatmap(d: CoefficientDynamics, pixels: int, signed: bool) -> Tensor:
-    """Mean of |alpha| (or of alpha) over each of pixels x pixels cells: (batch, heads, pixels, pixels).
+class Heatmap:
+    """Mean of |alpha| (signed: of alpha) over each of pixels x pixels cells: (batch, heads, pixels, pixels).
 
-    Cell p covers the tokens from floor(p T / pixels) up to the next cell's, and at least one token. Entries off the
-    support count as zeros.
+    Cell p covers the tokens from floor(p T / pixels) up to the next cell's, and at least one token.
     """
-    if pixels < 1:
-        raise InputError(f"pixels is {pixels}: ask for at least one")
-    pool = _pool(d.time, pixels, d)
-    dtype = d.readout(torch.zeros(1, dtype=d.dtype)).dtype if signed else None
-    total = _zeros(d, pixels, pixels, dtype=dtype)
-    for b in RowTiles(d):
-        part = b.coefficients if signed else b.coefficients.abs()
-        weights = pool.to(part.dtype)
-        _place(total, b, weights[:, b.lo : b.hi] @ (part @ weights[:, b.first : b.last].mT))
-    return total
+
+    def __init__(self, pixels: int, signed: bool = False) -> None:
+        if pixels < 1:
+            raise InputError(f"pixels is {pixels}: ask for at least one")
+        self.pixels, self.signed = pixels, signed
+
+    def start(self, d: CoefficientDynamics) -> None:
+        dtype = d.coefficient_dtype if self.signed else d.dtype.to_real()
+        self.pool = _pool(d, self.pixels).to(dtype)
+        self.total = _zeros(d, self.pixels, self.pixels, dtype=dtype)
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        part = block.coefficients if self.signed else size
+        rows, columns = self.pool[:, block.lo : block.hi], self.pool[:, block.first : block.last]
+        hit = torch.where(rows.abs().sum(-1) > 0)[0]  # the few pixel rows that these tokens fall in
+        pooled = (rows[hit] @ part) @ columns.mT
+        self.total[:, _heads(block), hit[0] : hit[-1] + 1] += pooled
+
+    def result(self) -> Tensor:
+        return self.total
 
 
-def _pool(time: int, pixels: int, d: CoefficientDynamics) -> Tensor:
+def _pool(d: CoefficientDynamics, pixels: int) -> Tensor:
     """Averaging matrix (pixels, time)."""
     p = torch.arange(pixels, device=d.device)
-    start = p * time // pixels
-    stop = torch.maximum((p + 1) * time // pixels, start + 1)
-    t = torch.arange(time, device=d.device)
+    start = p * d.time // pixels
+    stop = torch.maximum((p + 1) * d.time // pixels, start + 1)
+    t = torch.arange(d.time, device=d.device)
     inside = (t >= start[:, None]) & (t < stop[:, None])
     return inside / inside.sum(-1, keepdim=True).to(torch.float64)
