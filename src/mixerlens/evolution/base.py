@@ -141,10 +141,10 @@ class Evolution:
         return replace(self, **{name: take_heads(x, index, heads) for name, x in self.tensors().items()})
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
-        """Cast the parameters; a complex parameter stays complex."""
+        """Move, or widen, the parameters. They are never narrowed: a rounded decay or phase costs more than it saves."""
         moved = {}
         for name, x in self.tensors().items():
-            target = x.dtype if dtype is None else (dtype.to_complex() if x.is_complex() else dtype)
+            target = x.dtype if dtype is None else torch.promote_types(x.dtype, dtype)
             moved[name] = x.to(device=device, dtype=target)
         return replace(self, **moved)
 
