@@ -1,0 +1,68 @@
+"""Certificates: what a model computes, checked against its own definition, with numbers, places and tolerances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mixerlens.errors import InputError
+from mixerlens.verify.certificate import Certificate, Check, Progress
+from mixerlens.verify.compare import not_applicable
+from mixerlens.verify.generation import CHECKS, Generation, inapplicable
+from mixerlens.verify.noise import logits_tolerance
+from mixerlens.verify.operators import operator_checks
+
+if TYPE_CHECKING:
+    from mixerlens.capture import Trace
+
+__all__ = ["ALL", "Certificate", "Check", "certify"]
+
+ALL = ("operator", "step", "chunk", "padding")
+
+
+def certify(trace: Trace, checks: Sequence[str] = ALL, progress: Progress | None = None) -> Certificate:
+    """Run the named checks on a trace.
+
+    operator is run on every recorded mixer; step, chunk and padding run the model again on the row of the trace with
+    the most tokens, its padding removed.  `progress(what, done, total)` is called before each piece of work.
+    Raises InputError for an unknown check.
+    """
+    unknown = [name for name in checks if name not in ALL]
+    if unknown or isinstance(checks, str):
+        raise InputError(f"unknown check {(unknown or [checks])[0]!r}: choose among {', '.join(ALL)}")
+    wanted = [name for name in ALL if name in checks]
+    calls = list(trace.mixers.values()) if "operator" in wanted else []
+    rest = [name for name in wanted if name in CHECKS]
+    report = progress or (lambda what, done, total: None)
+    total = len(calls) + len(rest)
+    found: list[Check] = []
+    for k, call in enumerate(calls):
+        report(f"operator {call.path}", k, total)
+        found += operator_checks(call)
+    if "operator" in wanted:
+        found += [not_applicable("operator", "model", f"{p}: {why}") for p, why in trace.not_captured.items()]
+    found += _generation(trace, rest, lambda what, k: report(what, len(calls) + k, total))
+    report("done", total, total)
+    return Certificate(found)
+
+
+def _generation(trace: Trace, names: list[str], report) -> list[Check]:
+    from mixerlens.capture.quiet import undisturbed
+
+    if not names:
+        return []
+    lens = trace.lens
+    if trace.inputs.is_floating_point():
+        why = f"{type(lens.model).__name__} reads floats and has neither a cache nor padding"
+        return [check for name in names for check in inapplicable(name, why)]
+    mask = trace.attention_mask
+    row = 0 if mask is None else int(mask.sum(1).argmax())
+    ids = trace.inputs[row : row + 1] if mask is None else trace.inputs[row][mask[row]][None]
+    found: list[Check] = []
+    with undisturbed(lens.model):
+        report("rounding noise", 0)
+        run = Generation(lens, ids, *logits_tolerance(lens, ids))
+        for k, name in enumerate(names):
+            report(name, k)
+            found += CHECKS[name](run)
+    return found

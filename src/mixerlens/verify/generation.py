@@ -1,0 +1,133 @@
+"""Checks of a whole model against itself: one-token decoding, several tokens on a cache, padded rows.
+
+Each is run as a plain user calls the model and again with explicit position ids.  What a model cannot do does not
+apply; what it offers and then fails at is a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixerlens.capture import Lens
+from mixerlens.capture.lens import answer
+from mixerlens.verify.certificate import Check
+from mixerlens.verify.compare import crashed, difference, judge, not_applicable
+
+VARIANTS = ("plain", "position_ids")
+SIDES = ("left", "right")
+CACHES = ("past_key_values", "cache_params")
+MAX_STEPS = 32
+SHORTEST = 4
+
+
+class Generation:
+    """The checks on one row of token ids (1, time) without padding."""
+
+    def __init__(self, lens: Lens, ids: Tensor, tolerance: float, reason: str) -> None:
+        self.lens, self.ids = lens, ids
+        self.tolerance, self.reason = tolerance, reason
+        self.full = answer(lens.forward(ids))
+
+    def step(self) -> list[Check]:
+        """Half the row at once, then one token at a time on the cache, against the full forward."""
+        return [self._cached("step", variant, 1) for variant in VARIANTS]
+
+    def chunk(self) -> list[Check]:
+        """Half the row at once, then all the rest at once on the cache, against the full forward."""
+        return [self._cached("chunk", variant, self.ids.shape[1]) for variant in VARIANTS]
+
+    def padding(self) -> list[Check]:
+        """A short row padded on one side beside a long one, with an attention mask, against each row alone."""
+        return [self._padded(side, variant) for side in SIDES for variant in VARIANTS]
+
+    def _inapplicable(self, variant: str, parameter: str) -> str | None:
+        if self.ids.shape[1] < SHORTEST:
+            return f"{self.ids.shape[1]} tokens; at least {SHORTEST} are needed"
+        if not self.lens.accepts(parameter):
+            return f"{type(self.lens.model).__name__} takes no {parameter}"
+        if variant == "position_ids" and not self.lens.accepts("position_ids"):
+            return f"{type(self.lens.model).__name__} takes no position_ids"
+        return None
+
+    def _cached(self, check: str, variant: str, size: int) -> Check:
+        why = self._inapplicable(variant, "use_cache")
+        if why:
+            return not_applicable(check, variant, why)
+        time = self.ids.shape[1]
+        start = time // 2
+        stop = min(time, start + MAX_STEPS) if size == 1 else time
+        try:
+            output = self._call(0, start, variant)
+            name = next((n for n in CACHES if getattr(output, n, None) is not None and self.lens.accepts(n)), None)
+            if name is None:
+                return not_applicable(check, variant, f"{type(self.lens.model).__name__} returns no cache")
+            answers = []
+            for at in range(start, stop, size):
+                output = self._call(at, min(at + size, stop), variant, **{name: getattr(output, name)})
+                answers.append(answer(output))
+        except Exception as error:  # a fault of the model's own code is a finding, whatever its type
+            return crashed(check, variant, error)
+        how = "one token at a time" if size == 1 else f"{stop - start} tokens at once"
+        reason = (
+            f"tokens {start} to {stop - 1}, {how} on the cache of those before, against the full forward; {self.reason}"
+        )
+        return self._judge(check, variant, torch.cat(answers, 1), self.full[:, start:stop], reason, start)
+
+    def _call(self, start: int, stop: int, variant: str, **more: Any) -> Any:
+        if variant == "position_ids":
+            more["position_ids"] = torch.arange(start, stop, device=self.ids.device)[None]
+        return self.lens.forward(self.ids[:, start:stop], use_cache=True, **more)
+
+    def _padded(self, side: str, variant: str) -> Check:
+        name = f"{side}/{variant}"
+        why = self._inapplicable(variant, "attention_mask")
+        if why:
+            return not_applicable("padding", name, why)
+        time = self.ids.shape[1]
+        short = time - max(1, time // 4)
+        place = slice(time - short, time) if side == "left" else slice(0, short)
+        rows = torch.full((2, time), self._pad, dtype=self.ids.dtype, device=self.ids.device)
+        mask = torch.zeros(2, time, dtype=torch.long, device=self.ids.device)
+        rows[0], mask[0] = self.ids[0], 1
+        rows[1, place], mask[1, place] = self.ids[0, :short], 1
+        more = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if variant == "position_ids" else {}
+        try:
+            padded = answer(self.lens.forward(rows, mask, **more))
+            alone = answer(self.lens.forward(self.ids[:, :short]))
+        except Exception as error:  # a fault of the model's own code is a finding, whatever its type
+            return crashed("padding", name, error)
+        reason = (
+            f"{time - short} padding tokens on the {side}, with attention_mask, against the row alone; {self.reason}"
+        )
+        checks = [
+            self._judge("padding", name, padded[1:, place], alone, reason, place.start),
+            self._judge("padding", name, padded[:1], self.full, "the longer row beside a padded one; " + reason, 0),
+        ]
+        return max(checks, key=lambda c: (c.status == "fail", c.max_rel or 0.0))
+
+    @property
+    def _pad(self) -> int:
+        config = getattr(self.lens.model, "config", None)
+        pad = getattr(config, "pad_token_id", None)
+        return int(pad) if isinstance(pad, int) and pad >= 0 else 0
+
+    def _judge(self, check: str, variant: str, result: Tensor, reference: Tensor, reason: str, first: int) -> Check:
+        found = difference(result[:, :, None], reference[:, :, None])
+        return judge(check, variant, found, self.tolerance, reason, head=None, position=found.position + first)
+
+
+def inapplicable(check: str, why: str) -> list[Check]:
+    """Every variant of a check, not applicable."""
+    variants = [f"{side}/{variant}" for side in SIDES for variant in VARIANTS] if check == "padding" else VARIANTS
+    return [not_applicable(check, variant, why) for variant in variants]
+
+
+CHECKS: dict[str, Callable[[Generation], list[Check]]] = {
+    "step": Generation.step,
+    "chunk": Generation.chunk,
+    "padding": Generation.padding,
+}
