@@ -2,13 +2,13 @@
 
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t,    y_t = C_t^T h_t        (every channel by itself)
 
-Source: Gu and Dao, arXiv 2312.00752. Written for training: only the states at chunk borders are kept, and the backward pass
-recomputes a chunk's states before it walks the chunk's adjoint recurrence
+Source: Gu and Dao, arXiv 2312.00752. Written for training: only the states at chunk borders are kept, and the backward
+pass recomputes a chunk's states before it walks the chunk's adjoint recurrence
 
     l_t = C_t y'_t + exp(dt_{t+1} A) l_{t+1}
 
-back in time, so nothing of size time x channels x state ever exists. Each step rounds as the plain recurrence does in the
-arguments' dtype; for coefficients that stay exact over long products of decays use `families.mamba(...).operator()`.
+back in time, so nothing of size time x channels x state ever exists. Each step rounds as the plain recurrence does in
+the arguments' dtype; for coefficients that stay exact over long products of decays use `families.mamba`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, dt, A, B, C, initial_state):
-        batch, time, channels = x.shape
+        time = x.shape[1]
         rates = (A * math.log2(math.e)).T.contiguous()  # exp2 is the faster exponential
         state = initial_state.transpose(1, 2).contiguous()
         chunk = _chunk(state)
@@ -87,16 +87,16 @@ class _Scan(torch.autograd.Function):
         for start in range(0, time, chunk):
             span = slice(start, min(start + chunk, time))
             borders.append(state)
-            a, h = _states(x, dt, rates, B, span, state, decay, states)
+            _, h = _states(x, dt, rates, B, span, state, decay, states)
             y[:, span] = torch.matmul(_row(C, span), h).squeeze(-2).transpose(0, 1)
             state = h[-1].clone()
-        ctx.save_for_backward(x, dt, A, B, C, rates, *borders)
+        ctx.save_for_backward(x, dt, B, C, rates, *borders)
         return y, state.transpose(1, 2).contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y, grad_state):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, dt, A, B, C, rates, *borders = ctx.saved_tensors
+        x, dt, B, C, rates, *borders = ctx.saved_tensors
         time = x.shape[1]
         adjoint = grad_state.transpose(1, 2).contiguous()  # dL/dh_t as seen from the steps after t
         chunk = _chunk(adjoint)

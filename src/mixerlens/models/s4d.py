@@ -1,0 +1,195 @@
+"""A sequence classifier of S4D blocks, and the folder it is kept in.
+
+    encoder -> blocks of [norm] -> S4D -> GELU -> [output map] -> + residual -> mean over time -> head
+
+The folder holds config.json (model_type "mixerlens_s4d") and model.safetensors: plain data, nothing to execute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError, ModelError
+from .s4d_layer import S4D
+
+__all__ = ["S4D", "S4DBlock", "S4DClassifier", "S4DConfig", "load_s4d"]
+
+MODEL_TYPE = "mixerlens_s4d"
+OUTPUTS = ("glu", "linear", "none")
+NORMS = ("layer", "none")
+
+
+@dataclass(frozen=True)
+class S4DConfig:
+    """What decides the shapes and the equations of a classifier.
+
+    channels: input numbers a time step. classes: outputs. features: width. modes: a feature. layers: depth.
+    output: map after GELU, "glu" (W1 g + b1) * sigmoid(W2 g + b2), "linear" W1 g + b1, or "none".
+    norm: "layer" for a LayerNorm before each S4D, or "none". explicit_b: B a parameter, or 1.
+    step_range: initial dt, log-uniform. length: the number of time steps it was trained on, for information only.
+
+    Raises InputError for a size that is no positive integer or an unknown option.
+    """
+
+    channels: int
+    classes: int
+    features: int = 64
+    modes: int = 32
+    layers: int = 2
+    output: str = "glu"
+    norm: str = "none"
+    explicit_b: bool = False
+    step_range: tuple[float, float] = (1e-3, 1e-1)
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "classes", "features", "modes", "layers", "length"):
+            size = getattr(self, name)
+            if name == "length" and size is None:
+                continue
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise InputError(f"{name} must be a positive integer, not {size!r}")
+        for name, allowed in (("output", OUTPUTS), ("norm", NORMS), ("explicit_b", (True, False))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
+        bounds = self.step_range
+        numbers = isinstance(bounds, tuple | list) and all(isinstance(bound, int | float) for bound in bounds)
+        if not numbers or len(bounds) != 2 or not 0 < bounds[0] <= bounds[1]:
+            raise InputError(f"step_range must be two numbers with 0 < low <= high, not {bounds!r}")
+        object.__setattr__(self, "step_range", tuple(bounds))
+
+
+class S4DBlock(nn.Module):
+    """x + output(GELU(S4D(norm(x)))), GELU in its erf form."""
+
+    def __init__(self, config: S4DConfig) -> None:
+        super().__init__()
+        width = config.features
+        self.norm = nn.LayerNorm(width) if config.norm == "layer" else nn.Identity()
+        self.s4d = S4D(width, config.modes, explicit_b=config.explicit_b, step_range=config.step_range)
+        wide = {"glu": 2 * width, "linear": width}
+        self.output = nn.Linear(width, wide[config.output]) if config.output in wide else nn.Identity()
+        self.gated = config.output == "glu"
+
+    def forward(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
+        mixed = self.output(F.gelu(self.s4d(self.norm(x))))
+        return x + (F.glu(mixed, dim=-1) if self.gated else mixed)
+
+
+class S4DClassifier(nn.Module):
+    """Maps sequences (batch, time, channels) to logits (batch, classes). Mixers are `layers.N.s4d`."""
+
+    def __init__(self, config: S4DConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = nn.Linear(config.channels, config.features)
+        self.layers = nn.ModuleList(S4DBlock(config) for _ in range(config.layers))
+        self.head = nn.Linear(config.features, config.classes)
+
+    def forward(self, inputs: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch classes"]:
+        """Logits. Raises InputError unless the inputs are (batch, time, channels) with at least one time step."""
+        if inputs.ndim != 3 or inputs.shape[1] == 0 or inputs.shape[2] != self.config.channels:
+            shape = tuple(inputs.shape)
+            raise InputError(f"inputs must be (batch, time >= 1, {self.config.channels} channels), not {shape}")
+        x = self.encoder(inputs.to(self.encoder.weight.dtype))
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes config.json and model.safetensors; each file appears whole or not at all."""
+        from safetensors.torch import save_file
+
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        dtype = str(self.encoder.weight.dtype).removeprefix("torch.")
+        config = {"model_type": MODEL_TYPE, **asdict(self.config), "dtype": dtype}
+        partial = target / "model.safetensors.partial"
+        save_file(weights, partial, metadata={"format": "pt"})
+        os.replace(partial, target / "model.safetensors")
+        partial = target / "config.json.partial"
+        partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, target / "config.json")
+
+
+def load_s4d(folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> S4DClassifier:
+    """Opens a folder that `S4DClassifier.save` wrote, in eval mode, in the dtype asked for or the weights' own.
+
+    Raises ModelError, in one line, if a file is missing or unreadable, the configuration is not this model's, or a
+    weight is missing, unexpected, of another shape or dtype, or not finite.
+    """
+    path = Path(folder)
+    config = _read_config(path)
+    weights = _read_weights(path)
+    with torch.device("meta"):
+        model = S4DClassifier(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    differences = {"lacks": wanted.keys() - weights.keys(), "has unexpected": weights.keys() - wanted.keys()}
+    for problem, names in differences.items():
+        if names:
+            raise ModelError(f"{path / 'model.safetensors'} {problem} {_some(names)}: it does not fit config.json")
+    for name, tensor in weights.items():
+        if tuple(tensor.shape) != wanted[name] or tensor.dtype not in (torch.float32, torch.float64):
+            raise ModelError(
+                f"{path / 'model.safetensors'}: {name} is {tensor.dtype} {tuple(tensor.shape)}, "
+                f"but config.json asks for float32 or float64 {wanted[name]}"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise ModelError(f"{path / 'model.safetensors'}: {name} has {bad} of {tensor.numel()} weights not finite")
+    target = dtype or weights["encoder.weight"].dtype
+    model.load_state_dict({name: tensor.to(target) for name, tensor in weights.items()}, strict=True, assign=True)
+    return model.requires_grad_(True).eval()
+
+
+def _read_config(folder: Path) -> S4DConfig:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} has no config.json: it is no model folder")
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {_line(error)}") from error
+    if not isinstance(values, dict) or values.get("model_type") != MODEL_TYPE:
+        kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
+        raise ModelError(f"{path} has model_type {kind!r}, not {MODEL_TYPE!r}")
+    known = {field.name for field in fields(S4DConfig)}
+    unknown = values.keys() - known - {"model_type", "dtype"}
+    if unknown:
+        raise ModelError(f"{path} has unknown entries {_some(unknown)}")
+    try:
+        return S4DConfig(**{name: value for name, value in values.items() if name in known})
+    except (InputError, TypeError) as error:
+        raise ModelError(f"{path} does not describe a model: {_line(error)}") from error
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ModelError(f"{folder} has no model.safetensors")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is truncated or no safetensors file: {_line(error)}") from error
+
+
+def _some(names: Any) -> str:
+    ordered = sorted(map(str, names))
+    return ", ".join(ordered[:4]) + (f" and {len(ordered) - 4} more" if len(ordered) > 4 else "")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

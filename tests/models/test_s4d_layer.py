@@ -1,0 +1,99 @@
+"""The S4D layer against the zero-order-hold recurrence it stands for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mixerlens.errors import InputError
+from mixerlens.models.s4d_layer import S4D
+
+
+def recurrence(layer: S4D, u: torch.Tensor) -> torch.Tensor:
+    """x_t = Abar x_{t-1} + Bbar u_t, y = 2 Re(C x) + D u in complex128, from the parameters themselves."""
+    A = -torch.exp(layer.log_decay).double() + 1j * layer.frequency.double()
+    step = torch.exp(layer.log_dt).double()[:, None]
+    B = torch.ones_like(A) if layer.B is None else layer.B[..., 0].double() + 1j * layer.B[..., 1].double()
+    C = layer.C[..., 0].double() + 1j * layer.C[..., 1].double()
+    advance = torch.exp(step * A)
+    held = (advance - 1) / A * B
+    state, rows = torch.zeros(u.shape[0], *A.shape, dtype=A.dtype), []
+    for u_t in u.double().unbind(1):
+        state = advance * state + held * u_t[..., None]
+        rows.append(2 * (C * state).sum(-1).real + layer.D.double() * u_t)
+    return torch.stack(rows, 1)
+
+
+def relative(got, want):
+    return float((got.double() - want).abs().max() / want.abs().max())
+
+
+@pytest.mark.parametrize("explicit_b", [False, True])
+@pytest.mark.parametrize("time", [1, 2, 7, 64, 101])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_convolution_is_the_recurrence(explicit_b, time, dtype, bound):
+    layer = S4D(6, 5, explicit_b=explicit_b).to(dtype)
+    if layer.B is not None:
+        torch.nn.init.normal_(layer.B)
+    u = torch.randn(2, time, 6, dtype=dtype)
+    y = layer(u)
+    assert y.dtype == dtype
+    assert relative(y, recurrence(layer, u)) < bound
+
+
+def test_gradients_are_the_recurrences():
+    layer = S4D(4, 3, explicit_b=True).double()
+    u = torch.randn(2, 19, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 19, 4, dtype=torch.float64)
+    wanted = [u, *layer.parameters()]
+    got, want = (torch.autograd.grad((weight * y).sum(), wanted) for y in (layer(u), recurrence(layer, u)))
+    for (name, _), a, b in zip([("u", u), *layer.named_parameters()], got, want, strict=True):
+        assert relative(a, b) < 1e-11, name
+
+
+def test_float32_phases_do_not_drift_over_a_long_sequence():
+    """At lag 4000 a fast mode has turned by 10^4 radians, where float32 phases would be off by 1e-3."""
+    layer = S4D(8, 32, step_range=(1e-2, 1e-1))
+    with torch.no_grad():
+        layer.log_decay.fill_(math.log(1e-3))  # long memory, so that the late lags weigh
+    impulse = torch.zeros(1, 4096, 8)
+    impulse[:, 0] = 1
+    assert relative(layer(impulse), recurrence(layer, impulse)) < 1e-6
+
+
+def test_small_steps_do_not_cancel():
+    layer = S4D(4, 3, step_range=(1e-9, 1e-9)).double()
+    family = layer.parameters_for_family()
+    first = 2 * (family["C"] * family["dt"][:, None]).sum(-1).real  # (exp(z) - 1) / A -> dt
+    assert relative(layer.kernel(1)[:, 0], first) < 1e-7
+
+
+def test_parameters_for_the_family_are_what_the_layer_uses():
+    layer = S4D(6, 5, explicit_b=True)
+    family = layer.parameters_for_family()
+    assert {name: (tuple(t.shape), t.dtype) for name, t in family.items()} == {
+        **dict.fromkeys("ABC", ((6, 5), torch.complex64)),
+        "dt": ((6,), torch.float32),
+    }
+    assert bool((family["A"].real < 0).all())
+    wide = {name: t.to(torch.complex128 if t.is_complex() else torch.float64) for name, t in family.items()}
+    z = wide["A"] * wide["dt"][:, None]
+    weight = wide["C"] * wide["B"] * (torch.exp(z) - 1) / wide["A"]
+    lags = torch.arange(50)
+    kernel = 2 * (weight[..., None] * torch.exp(z[..., None] * lags)).sum(1).real
+    assert relative(layer.kernel(50), kernel) < 1e-7
+
+
+def test_initial_modes_are_s4d_lin():
+    layer = S4D(3, 4).double()
+    A = layer.parameters_for_family()["A"]
+    torch.testing.assert_close(A[1], torch.complex(torch.full((4,), -0.5), math.pi * torch.arange(4.0)).to(A.dtype))
+    assert bool((layer.log_dt >= math.log(1e-3)).all() and (layer.log_dt <= math.log(1e-1)).all())
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (2, 7, 5), (2, 0, 6)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(InputError, match="6 features"):
+        S4D(6, 2)(torch.zeros(shape))

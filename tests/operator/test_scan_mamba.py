@@ -1,0 +1,95 @@
+"""The trainable selective scan against the plain recurrence: values, last state, every gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mixerlens.errors import InputError
+from mixerlens.operator import scan_mamba
+from mixerlens.operator.scan_mamba import selective_scan
+
+NAMES = ("x", "dt", "A", "B", "C", "initial_state")
+
+
+def arguments(batch, time, channels, state, dtype=torch.float64, decay=1.0):
+    x, B, C = (torch.randn(batch, time, size, dtype=dtype) for size in (channels, state, state))
+    dt = F.softplus(torch.randn(batch, time, channels, dtype=dtype))
+    A = -decay * torch.exp(torch.randn(channels, state, dtype=dtype))
+    return [x, dt, A, B, C, torch.randn(batch, channels, state, dtype=dtype)]
+
+
+def plain(x, dt, A, B, C, h):
+    """h_t = exp(dt A) h + dt B x, y = C h, one step after the other."""
+    rows = []
+    for x_t, step, b, c in zip(x.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
+        h = torch.exp(step[..., None] * A) * h + (step * x_t)[..., None] * b[:, None]
+        rows.append((h * c[:, None]).sum(-1))
+    return torch.stack(rows, 1), h
+
+
+def relative(got, want):
+    return float((got - want).abs().max() / want.abs().max())
+
+
+@pytest.mark.parametrize("time", [1, 2, 15, 16, 17, 37, 100])
+def test_values_state_and_gradients_are_the_recurrences(time):
+    given = [tensor.requires_grad_() for tensor in arguments(2, time, 5, 3)]
+    got, want = selective_scan(*given), plain(*given)
+    weights = [torch.randn_like(tensor) for tensor in want]
+    gradients = [
+        torch.autograd.grad(sum((w * out).sum() for w, out in zip(weights, outputs, strict=True)), given)
+        for outputs in (got, want)
+    ]
+    for name, a, b in zip(("y", "state", *NAMES), (*got, *gradients[0]), (*want, *gradients[1]), strict=True):
+        assert relative(a, b) < 1e-13, name
+
+
+def test_chunk_length_does_not_matter(monkeypatch):
+    given = arguments(1, 20, 4, 2)
+    want = selective_scan(*given)[0]
+    monkeypatch.setattr(scan_mamba, "BUDGET", 3 * given[-1].numel() * 8)  # chunks of 3 steps
+    assert relative(selective_scan(*given)[0], want) < 1e-14
+
+
+def test_two_pieces_joined_by_the_state_are_the_whole():
+    x, dt, A, B, C, h = arguments(2, 23, 4, 3)
+    whole, last = selective_scan(x, dt, A, B, C, h)
+    first, middle = selective_scan(x[:, :9], dt[:, :9], A, B[:, :9], C[:, :9], h)
+    second, end = selective_scan(x[:, 9:], dt[:, 9:], A, B[:, 9:], C[:, 9:], middle)
+    assert relative(torch.cat([first, second], 1), whole) < 1e-14
+    assert relative(end, last) < 1e-14
+
+
+@pytest.mark.parametrize("decay", [1e-6, 1.0, 1e4])
+def test_float32_rounds_like_the_recurrence_and_stays_finite(decay):
+    given = [tensor.requires_grad_() for tensor in arguments(2, 300, 8, 4, torch.float32, decay)]
+    y, state = selective_scan(*given)
+    assert relative(y.double(), plain(*(tensor.double() for tensor in given))[0]) < 3e-6
+    for gradient in torch.autograd.grad(y.sum() + state.sum(), given):
+        assert bool(torch.isfinite(gradient).all())
+
+
+def test_no_initial_state_is_a_state_of_zeros():
+    x, dt, A, B, C, h = arguments(2, 7, 4, 3)
+    assert torch.equal(selective_scan(x, dt, A, B, C)[0], selective_scan(x, dt, A, B, C, torch.zeros_like(h))[0])
+
+
+def test_strided_arguments_are_read_as_they_are():
+    x, dt, A, B, C, _ = arguments(2, 9, 4, 3)
+    strided = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in (x, dt, B, C)]
+    want = selective_scan(x, dt, A, B, C)[0]
+    assert torch.equal(selective_scan(strided[0], strided[1], A.T.contiguous().T, *strided[2:])[0], want)
+
+
+@pytest.mark.parametrize("index", range(1, 6))
+def test_shapes_and_dtypes_that_do_not_fit_are_refused(index):
+    given = arguments(2, 7, 4, 3)
+    wrong = list(given)
+    wrong[index] = given[index][..., :-1] if index != 2 else given[index][:-1]
+    with pytest.raises(InputError, match=NAMES[index]):
+        selective_scan(*wrong)
+    wrong[index] = given[index].to(torch.float32)
+    with pytest.raises(InputError, match=f"{NAMES[index]} is torch.float32"):
+        selective_scan(*wrong)
