@@ -1,0 +1,5 @@
+"""``python -m mixerlens`` is the ``mixerlens`` command."""
+
+from .cli import main
+
+main()

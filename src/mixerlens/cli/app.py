@@ -1,0 +1,45 @@
+"""The table of verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .horizon import horizon
+from .inspect import inspect
+from .report import report
+from .spectrum import spectrum
+from .verb import verb
+from .verify import verify
+
+VERBS = (inspect, verify, report, spectrum, horizon)
+
+app = typer.Typer(
+    name="mixerlens",
+    help="Open a trained sequence model, prove what its token mixers compute, and show it.",
+    epilog="Exit codes: 0 holds, 1 a check failed, 2 bad input, 3 internal error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mixerlens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Open a trained sequence model, prove what its token mixers compute, and show it."""
+
+
+for _verb in VERBS:
+    app.command(name=_verb.__name__)(verb(_verb))

@@ -1,0 +1,98 @@
+"""``mixerlens inspect``: what is in a checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MixerLensError
+from ..files import check_writable, write_whole
+from .forward import chosen_layers, open_model
+from .inputs import random_input
+from .options import Device, Json, Layers, Model, Output, Precision, parse_layers
+from .output import plain, print_json, progress, show, table, to_json_text
+
+if TYPE_CHECKING:
+    from ..capture import Lens
+
+UNKNOWN = {"heads": None, "value_dim": None, "state": None}
+
+
+def inspect(
+    model: Model,
+    layers: Layers = None,
+    dtype: Precision = None,
+    device: Device = None,
+    json: Json = False,
+    output: Output = None,
+) -> bool:
+    """List the model's token mixers: layer, module path, kind, family, heads and state size.
+
+    Heads and sizes are read off a run on two tokens.
+    """
+    parse_layers(layers)
+    if output is not None:
+        check_writable(output)
+    with progress(not json) as display:
+        display.add_task(f"opening {plain(model)}", total=None)
+        lens = open_model(model, dtype, device)
+        selection = chosen_layers(layers, lens)
+        info = lens.info()
+        sizes = _sizes(lens, selection)
+        info["layers"] = [
+            layer | sizes.get(layer["path"], UNKNOWN)
+            for layer in info["layers"]
+            if selection is None or layer["index"] in selection
+        ]
+    if output is not None:
+        write_whole(output, to_json_text(info) + "\n")
+    if json:
+        print_json(info)
+    else:
+        show(*_tables(info))
+    return True
+
+
+def _sizes(lens: Lens, layers: list[int] | None) -> dict[str, dict[str, Any]]:
+    """Of each mixer heads, value_dim, and state: the numbers a head carries from token to token, or "grows"; None
+    for a mixer that reads both ways and has no state."""
+    try:
+        calls = lens.trace(random_input(lens, 2, seed=0), layers=layers).mixers
+    except MixerLensError:  # it reads neither tokens nor channels, or a call has no counterpart here
+        return {}
+    sizes = {}
+    for path, call in calls.items():
+        dynamics, width = call.dynamics, call.output.shape[-1]
+        numbers = dynamics.dim * width * (2 if dynamics.dtype.is_complex else 1)
+        sizes[path.partition("#")[0]] = {
+            "heads": dynamics.heads,
+            "value_dim": width,
+            "state": numbers if dynamics.recurrent else "grows" if dynamics.support.causal else None,
+        }
+    return sizes
+
+
+def _tables(info: dict[str, Any]) -> list[Any]:
+    from rich.table import Table
+
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    for name, value in info.items():
+        if name != "layers" and value not in (None, [], {}):
+            facts.add_row(name.replace("_", " "), _cell(value))
+    fields = ("index", "path", "kind", "family", "heads", "state")
+    title = f"{len(info['layers'])} token mixers; state: numbers that a head carries from token to token"
+    mixers = table(title, *fields, right=("index", "heads", "state"))
+    for layer in info["layers"]:
+        mixers.add_row(*(_cell(layer[name]) for name in fields))
+    return [facts, mixers]
+
+
+def _cell(value: object) -> Any:
+    from rich.text import Text
+
+    if isinstance(value, dict):
+        value = "; ".join(f"{key}: {item}" for key, item in value.items())
+    elif isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return Text("-" if value is None else f"{value:,}" if isinstance(value, int) else plain(value))

@@ -1,0 +1,54 @@
+"""``mixerlens spectrum``: the eigenvalues of each mixer's transitions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .measuring import measure_model, show_table, span
+from .options import Device, InputFile, Json, Layers, Length, Model, Output, Precision, Seed, Text
+
+
+def spectrum(
+    model: Model,
+    text: Text = None,
+    input: InputFile = None,
+    length: Length = None,
+    seed: Seed = 0,
+    layers: Layers = None,
+    dtype: Precision = None,
+    device: Device = None,
+    eigenvalues: Annotated[
+        bool, typer.Option("--eigenvalues", help="In JSON, the eigenvalues themselves too.")
+    ] = False,
+    json: Json = False,
+    output: Output = None,
+) -> bool:
+    """Show the eigenvalues of A_t, what each mixer multiplies its state by at a token.
+
+    For softmax these are ratios of the normaliser; they are a convention, so the range it spans is shown beside them.
+    """
+    from .. import measures
+
+    trace, measured = measure_model(
+        measures.spectrum, json=json, output=output, to_json=lambda found: found.to_json(eigenvalues=eigenvalues),
+        model=model, text=text, file=input, length=length, seed=seed, layers=layers, dtype=dtype, device=device,
+    )  # fmt: skip
+    if not json:
+        conventions = {found.kind: found.convention for found in measured.values()}
+        show_table(
+            "|eigenvalues|",
+            trace,
+            ("spectrum of", "all", "largest of a token", "gauge range"),
+            (_cells(found) for found in measured.values()),
+            (f"{kind}: {convention}." for kind, convention in conventions.items()),
+        )
+    return True
+
+
+def _cells(found) -> tuple[str, str, str, str]:
+    import torch
+
+    gauge = "-" if found.eta is None else span(torch.stack([found.eta.low, found.eta.high]))
+    return found.kind, span(found.radius_quantiles), span(found.slowest), gauge

@@ -1,0 +1,40 @@
+"""The command line, called in this process (fast) or as a process of its own (exit codes, closed pipes)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.helpers import SOURCE, save
+
+
+@pytest.fixture
+def mixerlens():
+    """Calls ``mixerlens`` with these arguments in this process; the result has exit_code, stdout and stderr."""
+    from mixerlens.cli.app import app
+
+    return lambda *arguments: CliRunner(env={"COLUMNS": "100"}).invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def process():
+    """Starts ``mixerlens`` with these arguments as a process; pipes for stdout and stderr unless told otherwise."""
+
+    def start(*arguments, **options) -> subprocess.Popen:
+        environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+        command = [sys.executable, "-m", "mixerlens", *map(str, arguments)]
+        usual = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+        return subprocess.Popen(command, text=True, **(usual | options))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory) -> Path:
+    """A tiny random llama without a tokenizer: 2 layers, 97 tokens, a context of 128."""
+    return save("llama", tmp_path_factory.mktemp("models") / "llama")

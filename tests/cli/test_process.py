@@ -1,0 +1,106 @@
+"""The command as a process: exit codes, what is on stdout and what on stderr, closed pipes, interrupts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.helpers import SOURCE, save
+
+
+def test_holds_is_0_and_stdout_is_json_alone(llama_folder, process):
+    run = process("verify", llama_folder, "--length", 16, "--json")
+    out, err = run.communicate(timeout=120)
+    assert (run.returncode, err) == (0, "")
+    assert json.loads(out)["passed"] is True
+
+
+def test_a_failing_check_is_1(tmp_path, process):
+    """gpt2 with bare left padding counts positions from the padding: a real fault, found from outside."""
+    run = process("verify", save("gpt2", tmp_path / "gpt2"), "--length", 16, "--checks", "padding", "--json")
+    out, err = run.communicate(timeout=120)
+    result = json.loads(out)
+    assert (run.returncode, err, result["passed"]) == (1, "", False)
+    failed = [check for check in result["checks"] if check["status"] == "fail"]
+    assert failed and all("left" in check["variant"] for check in failed)
+
+
+def test_bad_input_is_2_and_one_line(tmp_path, process):
+    run = process("verify", tmp_path / "nowhere", "--json")
+    out, err = run.communicate(timeout=120)
+    assert (run.returncode, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("mixerlens: ") and "nowhere" in err
+
+
+def test_usage_errors_are_2(process):
+    run = process("verify")
+    out, err = run.communicate(timeout=120)
+    assert (run.returncode, out) == (2, "") and "MODEL" in err and "Traceback" not in err
+
+
+def test_help_and_version(process):
+    from mixerlens import __version__
+    from mixerlens.cli.app import VERBS
+
+    run = process("--version")
+    assert run.communicate(timeout=120) == (f"mixerlens {__version__}\n", "") and run.returncode == 0
+    run = process("--help")
+    out, err = run.communicate(timeout=120)
+    assert (run.returncode, err) == (0, "") and all(verb.__name__ in out for verb in VERBS)
+
+
+def test_a_reader_who_leaves_is_no_error(llama_folder, process):
+    run = process("inspect", llama_folder, "--json")
+    run.stdout.close()
+    assert run.stderr.read() == "" and run.wait(timeout=120) == 141
+
+
+def test_started_without_stdout(llama_folder):
+    command = f'exec {sys.executable} -m mixerlens inspect "{llama_folder}" >&-'
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    run = subprocess.run(["sh", "-c", command], env=environment, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_stdout(llama_folder, process):
+    with open("/dev/full", "w") as full:
+        run = process("inspect", llama_folder, "--json", stdout=full)
+        err = run.communicate(timeout=120)[1]
+    assert run.returncode == 2 and err.count("\n") == 1 and "No space left" in err
+
+
+def test_an_interrupt_is_130_and_leaves_nothing(llama_folder, tmp_path, process):
+    """Interrupted while it waits for its input, which here comes through a pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "slow.txt")
+    run = process("report", llama_folder, "--input", tmp_path / "slow.txt", "-o", tmp_path / "report.html")
+    with open(tmp_path / "slow.txt", "w"):  # returns once the other side has opened it, so it is inside the verb
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=120)
+    assert (run.returncode, out, err) == (130, "", "mixerlens: interrupted\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["slow.txt"]
+
+
+@pytest.mark.parametrize(("shown", "code"), [(False, 3), (True, 1)])
+def test_an_error_of_our_own_asks_to_be_reported(shown, code, llama_folder, tmp_path, process):
+    """Provoked from outside, by a measure that breaks."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import mixerlens.cli.inspect as module\n"
+        "def open_model(*_): raise ZeroDivisionError('two\\nlines')\n"
+        "module.open_model = open_model\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{SOURCE}", "MIXERLENS_TRACEBACK": "1" if shown else ""}
+    run = process("inspect", llama_folder, env=environment)
+    out, err = run.communicate(timeout=120)
+    assert (run.returncode, out, "Traceback" in err) == (code, "", shown)
+    if not shown:
+        assert err == (
+            "mixerlens: internal error, please report it (MIXERLENS_TRACEBACK=1 shows where): "
+            "ZeroDivisionError: two lines\n"
+        )
