@@ -133,16 +133,24 @@ def vocabulary(model: nn.Module) -> int | None:
     return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
 
 
-def context_length(model: nn.Module) -> int | None:
-    """The longest sequence the model is made for, or None where nothing limits it.
+def first_position(model: nn.Module) -> int:
+    """The position id of the first token: 0, or the one after the padding id for tables made that way (RoBERTa's)."""
+    return max((1 + (table.padding_idx or 0) for table in _position_tables(model)), default=0)
 
-    Learned positions that begin after the padding id (RoBERTa's) hold that many fewer tokens than their table has rows.
-    """
+
+def context_length(model: nn.Module) -> int | None:
+    """The longest sequence the model is made for, or None where nothing limits it."""
     config = getattr(model, "config", None)
     declared = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len"))
     limits = [limit for limit in declared if isinstance(limit, int) and limit > 0][:1]
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and "position" in path.split(".")[-1] and module.padding_idx is not None:
-            offset = module.padding_idx + 1 if "roberta" in str(getattr(config, "model_type", "")) else 0
-            limits.append(module.num_embeddings - offset)
+    limits += [table.num_embeddings - 1 - (table.padding_idx or 0) for table in _position_tables(model)]
     return min(limits) if limits else None
+
+
+def _position_tables(model: nn.Module) -> list[nn.Embedding]:
+    """Learned position tables that keep a row for padding, so that positions begin after it."""
+    return [
+        module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and "position" in path.split(".")[-1] and module.padding_idx is not None
+    ]

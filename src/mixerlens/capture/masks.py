@@ -66,8 +66,8 @@ def _extent(mask: Tensor, rows: Tensor, where: str) -> _Rows:
     first, last = (torch.full(rows.shape, -1, dtype=torch.long, device=mask.device) for _ in range(2))
     time = rows.shape[1]
     for start in range(0, time, BLOCK):
-        seen = _block(mask, start, where).expand(rows.shape[0], -1, -1).to(torch.uint8)
-        some = seen.any(-1)
+        seen = _block(mask, start, where).expand(rows.shape[0], -1, -1)
+        some, seen = seen.any(-1), seen.to(torch.uint8)  # argmax takes no bool
         stop = start + seen.shape[1]
         first[:, start:stop] = torch.where(some, seen.argmax(-1), -1)
         last[:, start:stop] = torch.where(some, time - 1 - seen.flip(-1).argmax(-1), -1)

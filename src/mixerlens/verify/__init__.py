@@ -9,7 +9,6 @@ from mixerlens.errors import InputError
 from mixerlens.verify.certificate import Certificate, Check, Progress
 from mixerlens.verify.compare import not_applicable
 from mixerlens.verify.generation import CHECKS, Generation, inapplicable
-from mixerlens.verify.noise import logits_tolerance
 from mixerlens.verify.operators import operator_checks
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ def _generation(trace: Trace, names: list[str], report) -> list[Check]:
     ids = trace.inputs[row : row + 1] if mask is None else trace.inputs[row][mask[row]][None]
     found: list[Check] = []
     with undisturbed(lens.model):
-        report("rounding noise", 0)
-        run = Generation(lens, ids, *logits_tolerance(lens, ids))
+        report("full forward", 0)
+        run = Generation(lens, ids)
         for k, name in enumerate(names):
             report(name, k)
             found += CHECKS[name](run)

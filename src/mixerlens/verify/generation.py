@@ -7,30 +7,35 @@ apply; what it offers and then fails at is a failure.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mixerlens.capture import Lens
+from mixerlens.capture.inputs import first_position
 from mixerlens.capture.lens import answer
 from mixerlens.verify.certificate import Check
 from mixerlens.verify.compare import crashed, difference, judge, not_applicable
+from mixerlens.verify.noise import logits_tolerance
 
 VARIANTS = ("plain", "position_ids")
 SIDES = ("left", "right")
 CACHES = ("past_key_values", "cache_params")
 MAX_STEPS = 32
+MAX_TOKENS = 256  # these faults show within a few tokens; a longer row would only take longer
 SHORTEST = 4
 
 
 class Generation:
-    """The checks on one row of token ids (1, time) without padding."""
+    """The checks on one row of token ids (1, time) without padding, of which the first 256 are used."""
 
-    def __init__(self, lens: Lens, ids: Tensor, tolerance: float, reason: str) -> None:
-        self.lens, self.ids = lens, ids
-        self.tolerance, self.reason = tolerance, reason
-        self.full = answer(lens.forward(ids))
+    def __init__(self, lens: Lens, ids: Tensor) -> None:
+        self.lens, self.ids = lens, ids[:, :MAX_TOKENS]
+        self.first = first_position(lens.model)
+        self.full = answer(lens.forward(self.ids))
+        self.tolerance, self.reason = logits_tolerance(lens, self.ids, self.full)
 
     def step(self) -> list[Check]:
         """Half the row at once, then one token at a time on the cache, against the full forward."""
@@ -79,7 +84,7 @@ class Generation:
 
     def _call(self, start: int, stop: int, variant: str, **more: Any) -> Any:
         if variant == "position_ids":
-            more["position_ids"] = torch.arange(start, stop, device=self.ids.device)[None]
+            more["position_ids"] = torch.arange(start, stop, device=self.ids.device)[None] + self.first
         return self.lens.forward(self.ids[:, start:stop], use_cache=True, **more)
 
     def _padded(self, side: str, variant: str) -> Check:
@@ -87,17 +92,17 @@ class Generation:
         why = self._inapplicable(variant, "attention_mask")
         if why:
             return not_applicable("padding", name, why)
-        time = self.ids.shape[1]
-        short = time - max(1, time // 4)
+        time, short = self.ids.shape[1], self._short
         place = slice(time - short, time) if side == "left" else slice(0, short)
         rows = torch.full((2, time), self._pad, dtype=self.ids.dtype, device=self.ids.device)
         mask = torch.zeros(2, time, dtype=torch.long, device=self.ids.device)
         rows[0], mask[0] = self.ids[0], 1
         rows[1, place], mask[1, place] = self.ids[0, :short], 1
-        more = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if variant == "position_ids" else {}
+        positions = (mask.cumsum(1) - 1).clamp(min=0) + self.first
+        more = {"position_ids": positions} if variant == "position_ids" else {}
         try:
             padded = answer(self.lens.forward(rows, mask, **more))
-            alone = answer(self.lens.forward(self.ids[:, :short]))
+            alone = self._alone
         except Exception as error:  # a fault of the model's own code is a finding, whatever its type
             return crashed("padding", name, error)
         reason = (
@@ -108,6 +113,15 @@ class Generation:
             self._judge("padding", name, padded[:1], self.full, "the longer row beside a padded one; " + reason, 0),
         ]
         return max(checks, key=lambda c: (c.status == "fail", c.max_rel or 0.0))
+
+    @property
+    def _short(self) -> int:
+        return self.ids.shape[1] - max(1, self.ids.shape[1] // 4)
+
+    @cached_property
+    def _alone(self) -> Tensor:
+        """The answer to the short row, without any padding."""
+        return answer(self.lens.forward(self.ids[:, : self._short]))
 
     @property
     def _pad(self) -> int:

@@ -20,8 +20,8 @@ FLOOR = 1e-5
 FACTOR = 8.0
 
 
-def rounding_noise(lens: Lens, ids: Tensor) -> float:
-    """Largest change of the answer to ids (1, time), relative to its largest entry, under half-unit changes.
+def rounding_noise(lens: Lens, ids: Tensor, full: Tensor) -> float:
+    """Largest change of `full`, the answer to ids (1, time), relative to its largest entry, under half-unit changes.
 
     float32's unit is used for float64 models too: their normalisation layers round to float32.
     """
@@ -34,18 +34,17 @@ def rounding_noise(lens: Lens, ids: Tensor) -> float:
         sign = torch.randint(0, 2, output.shape, generator=generator).to(output) * 2 - 1
         return output * (1 + unit * sign)
 
-    reference = answer(lens.forward(ids)).double()
     with ExitStack() as undo:
         for module in lens.model.modules():
             if next(module.children(), None) is None:
                 undo.callback(module.register_forward_hook(shake).remove)
-        moved = answer(lens.forward(ids)).double()
-    return float((moved - reference).abs().max() / reference.abs().max())
+        moved = answer(lens.forward(ids))
+    return float((moved - full).abs().max() / full.abs().max())
 
 
-def logits_tolerance(lens: Lens, ids: Tensor) -> tuple[float, str]:
+def logits_tolerance(lens: Lens, ids: Tensor, full: Tensor) -> tuple[float, str]:
     """max(1e-5, 8 x the measured rounding noise), and the reason in words."""
-    noise = rounding_noise(lens, ids)
+    noise = rounding_noise(lens, ids, full)
     if not noise > FLOOR / FACTOR:  # also where the answer is not finite, which the comparison then reports
         return FLOOR, f"tolerance: float32 floor (measured rounding noise {noise:.0e})"
     return FACTOR * noise, f"tolerance: {FACTOR:.0f} x the measured rounding noise {noise:.0e}"
