@@ -13,10 +13,25 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 
+def products(a: Tensor, dim: int) -> Tensor:
+    """Inclusive products: out[i] = a[first] * ... * a[i].
+
+    Under autograd by doubling, which multiplies only: the derivative of torch's cumprod divides by the decays, and is
+    NaN for a complex decay below 1e-154 and off by 1e-3 for a subnormal real one.
+    """
+    if not a.requires_grad:
+        return a.cumprod(dim)
+    step, size = 1, a.shape[dim]
+    while step < size:
+        moved = torch.cat([torch.ones_like(a.narrow(dim, 0, step)), a.narrow(dim, 0, size - step)], dim)
+        a, step = a * moved, 2 * step
+    return a
+
+
 def reversed_products(a: Tensor, dim: int) -> Tensor:
     """Exclusive products to the right: out[j] = a[j+1] * ... * a[last], out[last] = 1."""
     shifted = torch.cat([a.narrow(dim, 1, a.shape[dim] - 1), torch.ones_like(a.narrow(dim, 0, 1))], dim)
-    return shifted.flip(dim).cumprod(dim).flip(dim)
+    return products(shifted.flip(dim), dim).flip(dim)
 
 
 def _split(x: Tensor, half: int, dim: int) -> tuple[Tensor, Tensor]:
@@ -40,7 +55,7 @@ def decay_matrix(a: Tensor, dtype: torch.dtype) -> Tensor:
     half = 1
     while half < full:
         left, right = _split(a, half, -1)
-        forward, backward = right.cumprod(-1).to(dtype), reversed_products(left, -1).to(dtype)
+        forward, backward = products(right, -1).to(dtype), reversed_products(left, -1).to(dtype)
         blocks = _quarters(
             blocks[..., 0::2, :, :], forward.unsqueeze(-1) * backward.unsqueeze(-2), blocks[..., 1::2, :, :]
         )
@@ -62,7 +77,7 @@ def decayed_scores(query: Tensor, key: Tensor, a: Tensor) -> Tensor:
     half = 1
     while half < full:
         left, right = _split(a, half, -2)
-        read = _split(query, half, -2)[1] * right.cumprod(-2).to(dtype)
+        read = _split(query, half, -2)[1] * products(right, -2).to(dtype)
         write = _split(key, half, -2)[0] * reversed_products(left, -2).to(dtype)
         blocks = _quarters(blocks[..., 0::2, :, :], read @ write.mT, blocks[..., 1::2, :, :])
         half *= 2

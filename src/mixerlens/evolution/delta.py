@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.anchored import decay_matrix, reversed_products
+from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
 from mixerlens.evolution.base import Evolution, Factors, Matrix, parameter
 from mixerlens.evolution.scalar import Scalar
 from mixerlens.shapes import spread, tile, wide
@@ -61,7 +61,7 @@ class Delta(Evolution):
         a = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=query.device)
         a = a if self.scalar is None else self.scalar.factor(lo, hi)
         heads = max(query.shape[1], key.shape[1], w.shape[1], beta.shape[1], a.shape[1])
-        forward, backward, between = a.cumprod(-1), reversed_products(a, -1), decay_matrix(a, a.dtype)
+        forward, backward, between = products(a, -1), reversed_products(a, -1), decay_matrix(a, a.dtype)
         query, key, w = (spread(x, heads) for x in (query, key, w))
         system = (beta * (w @ w.mT * between)).tril(-1)
         target = (beta * (w @ key.mT * between)).tril(-1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.anchored import decayed_scores, reversed_products
+from mixerlens.evolution.anchored import decayed_scores, products, reversed_products
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.base import Evolution, Factors, parameter
 from mixerlens.shapes import spread, tile, wide
@@ -56,7 +56,7 @@ class Diagonal(Evolution):
         a = self.factor(lo, hi)
         heads = max(query.shape[1], key.shape[1], a.shape[1])
         query, key = spread(query, heads), spread(key, heads)
-        forward, backward = a.cumprod(-2), reversed_products(a, -2)
+        forward, backward = products(a, -2), reversed_products(a, -2)
         return Factors(
             intra=decayed_scores(query, key, a),
             emit=query * forward.to(query.dtype),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.anchored import decay_matrix, reversed_products
+from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.base import Evolution, Factors, parameter
 from mixerlens.shapes import spread, tile, wide
@@ -47,7 +47,7 @@ class Scalar(Evolution):
         heads = max(query.shape[1], key.shape[1])
         gram = spread(query, heads) @ spread(key, heads).mT  # shared by the heads of a group
         heads = max(heads, a.shape[1])
-        forward, backward = a.cumprod(-1), reversed_products(a, -1)
+        forward, backward = products(a, -1), reversed_products(a, -1)
         return Factors(
             intra=spread(gram, heads) * decay_matrix(a, dtype),
             emit=spread(query, heads) * forward.to(dtype).unsqueeze(-1),
