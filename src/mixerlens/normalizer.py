@@ -63,22 +63,22 @@ class RowSum(Normalizer):
         log_phi = readout.log(torch.where(mask, scores, 0))
         size = log_phi.real if log_phi.is_complex() else log_phi
         peak = torch.where(mask, size, -torch.inf).amax(-1, keepdim=True)
-        log_sink = None if sink is None else readout.log(sink)
-        if log_sink is not None:
-            peak = torch.maximum(peak, log_sink)
+        if sink is not None:
+            peak = torch.maximum(peak, sink)
         peak = torch.where(torch.isfinite(peak), peak, 0).detach()  # rows without support
         phi = torch.where(mask, torch.exp(torch.where(mask, log_phi - peak, 0)), 0)
         total = phi.sum(-1, keepdim=True)
-        if log_sink is not None:
-            total = total + torch.exp(log_sink - peak)
+        if sink is not None:
+            total = total + torch.exp(sink - peak)
         return phi / torch.where(mask.any(-1, keepdim=True), total, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class RowSumSink(RowSum):
-    """eta_i = phi(sink) + sum_j phi(q_i^T u_ij): a learned score per head that takes mass and gives no value (GPT-OSS).
+    """eta_i = s + sum_j phi(q_i^T u_ij): a learned score per head that takes mass and gives no value (GPT-OSS).
 
-    sink: (heads,) scores.
+    sink: (heads,) scores. s = exp(sink) for exponential readouts, also soft-capped ones: the cap acts on the scores of
+    tokens and leaves the sink alone, as attention kernels do; s = phi(sink) for all others.
     """
 
     sink: Tensor
