@@ -63,7 +63,7 @@ class TestScalarDecay(EvolutionCase):
         return evolution.Scalar(decay=p["a"])
 
     def matrices(self, p, batch, time, heads):
-        return (p["a"][:, None, None] * eye(self.dim)).expand(batch, time, heads, -1, -1)
+        return (p["a"][..., None, None] * eye(self.dim)).expand(batch, time, heads, -1, -1)
 
 
 class TestDiagonalLogDecay(PositiveCase):
@@ -174,7 +174,7 @@ class TestRotationDecay(EvolutionCase):
         return evolution.Rotation(p["angle"], layout="interleaved", decay=p["a"])
 
     def matrices(self, p, batch, time, heads):
-        return p["a"][:, None, None] * turns(p["angle"], "interleaved")
+        return p["a"][..., None, None] * turns(p["angle"], "interleaved")
 
 
 class TestDelta(EvolutionCase):
@@ -212,7 +212,7 @@ class TestDeltaDecayed(TestDelta):
         return evolution.Delta(p["direction"], p["beta"], decay=p["a"])
 
     def matrices(self, p, batch, time, heads):
-        return p["a"][:, None, None] * super().matrices(p, batch, time, heads)
+        return p["a"][..., None, None] * super().matrices(p, batch, time, heads)
 
 
 class TestUnipotent(EvolutionCase):

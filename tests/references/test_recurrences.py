@@ -93,7 +93,7 @@ def test_delta_rules_are_transformers(qkv, gated):
 
 
 def test_gated_delta_net_is_the_papers_matrix_form(qkv):
-    """``S_t = S_{t-1} alpha_t (I - beta_t k_t k_t^T) + beta_t v_t k_t^T`` with S (value_dim, dim)."""
+    """``S_t = S_{t-1} alpha_t (I - beta_t k_t k_t^T) + beta_t v_t k_t^T``, S (value_dim, dim)."""
     torch.manual_seed(4)
     q, k, v = randn(1, TIME, 1, DIM), F.normalize(randn(1, TIME, 1, DIM), dim=-1), randn(1, TIME, 1, WIDTH)
     g = -torch.rand(1, TIME, 1, dtype=torch.float64)
