@@ -36,7 +36,7 @@ gzip and xz read the held-out bytes alone, but for the last row: there xz has re
 held-out bytes' share is counted.
 
 By position in a window of 4,096 bytes: {bands}.
-On `specimens/text/held-out.txt` ({excerpt_bytes:,} bytes, Deuteronomy 27, held out too): {excerpt:.3f}.
+On `specimens/text/held-out.txt` ({excerpt_bytes:,} bytes of the Psalms, held out too): {excerpt:.3f}.
 
 ## Training
 

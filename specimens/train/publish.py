@@ -34,6 +34,8 @@ def write_folder(output: Path, fill: Callable[[Path], None]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     fill(partial)
+    for path in partial.iterdir():
+        path.chmod(0o644)  # safetensors writes files that only their owner can read
     if output.exists():
         old = output.with_name(f".{output.name}.old")
         shutil.rmtree(old, ignore_errors=True)

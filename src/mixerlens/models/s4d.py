@@ -107,7 +107,7 @@ class S4DClassifier(nn.Module):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors; each file appears whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class S4DClassifier(nn.Module):
         dtype = str(self.encoder.weight.dtype).removeprefix("torch.")
         config = {"model_type": MODEL_TYPE, **asdict(self.config), "dtype": dtype}
         partial = target / "model.safetensors.partial"
-        save_file(weights, partial, metadata={"format": "pt"})
+        partial.write_bytes(save(weights, metadata={"format": "pt"}))
         os.replace(partial, target / "model.safetensors")
         partial = target / "config.json.partial"
         partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
