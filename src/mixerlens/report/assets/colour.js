@@ -1,0 +1,75 @@
+// Colours. A stored code is an 8-bit number; value = max * (|code| / top) ** 3, sign kept in signed maps.
+// Sequential: the viridis anchors. Diverging: blue - neutral - orange, told apart in every common colour blindness;
+// the neutral middle follows the page's background so that zero recedes in both schemes.
+const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+const DIVERGING = {
+  light: ["#08306b", "#2a6fb5", "#8fbfe3", "#f7f5f1", "#f3b27a", "#cf6418", "#7a2c04"],
+  dark: ["#a6d5ff", "#5fa3e0", "#2c5078", "#17191c", "#7c4522", "#d98243", "#ffd2a6"],
+};
+const POWER = 3;
+const SCALES = {
+  linear: { name: "linear", to: (x) => x, from: (x) => x },
+  root: { name: "square root", to: Math.sqrt, from: (x) => x * x },
+  log: { name: "logarithmic, 4 decades", to: (x) => (x <= 0 ? 0 : Math.max(0, 1 + Math.log10(x) / 4)), from: (x) => (x <= 0 ? 0 : 10 ** (4 * (x - 1))) },
+};
+
+let printing = false;
+const darkScheme = window.matchMedia("(prefers-color-scheme: dark)");
+function isDark() { return darkScheme.matches && !printing; }
+
+function mix(stops, x) {
+  const place = Math.min(1, Math.max(0, x)) * (stops.length - 1);
+  const low = Math.min(stops.length - 2, Math.floor(place));
+  const part = place - low;
+  const channel = (hex, k) => parseInt(hex.slice(1 + 2 * k, 3 + 2 * k), 16);
+  return [0, 1, 2].map((k) => Math.round(channel(stops[low], k) * (1 - part) + channel(stops[low + 1], k) * part));
+}
+
+// x in [-1, 1] (signed) or [0, 1], already on the chosen scale
+function colourOf(x, signed) {
+  return signed ? mix(DIVERGING[isDark() ? "dark" : "light"], (x + 1) / 2) : mix(VIRIDIS, x);
+}
+
+function decode(code, map) {
+  const number = map.signed ? (code > 127 ? code - 256 : code) / 127 : code / 255;
+  return Math.sign(number) * map.max * Math.abs(number) ** POWER;
+}
+
+// half the distance to the neighbouring codes: what the 8-bit storage can be off by
+function storageError(code, map) {
+  const top = map.signed ? 127 : 255;
+  const size = map.signed && code > 127 ? 256 - code : code;
+  return map.max * (Math.min(1, (size + 0.5) / top) ** POWER - Math.max(0, (size - 0.5) / top) ** POWER) / 2;
+}
+
+function colourTable(map, scale) {
+  const table = new Uint32Array(256);
+  for (let code = 0; code < 256; code++) {
+    const number = map.signed ? (code > 127 ? code - 256 : code) / 127 : code / 255;
+    const x = Math.sign(number) * SCALES[scale].to(Math.abs(number) ** POWER);
+    const [r, g, b] = colourOf(x, map.signed);
+    table[code] = (255 << 24) | (b << 16) | (g << 8) | r;
+  }
+  return table;
+}
+
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+async function inflate(base64) {
+  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function number(x, digits = 3) {
+  if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  const size = Math.abs(x);
+  if (Number.isInteger(x) && size < 1e5) return String(x).replace("-", "−");
+  if (size < 1e-3 || size >= 1e5) return x.toExponential(1).replace("e-", "e−").replace("e+", "e").replace(/^-/, "−");
+  const text = size >= 100 ? x.toFixed(0) : size >= 10 ? x.toFixed(1) : x.toPrecision(digits).replace(/\.?0+$/, "");
+  return text.replace(/^-/, "−");
+}

@@ -1,0 +1,270 @@
+// One head's coefficients: rows are the tokens that read, columns the tokens that are read.
+// The picture is drawn pixel by pixel from the stored cells, so that a cell covers exactly the tokens it pooled.
+const SMALLEST_VIEW = 4;
+
+class HeatMap {
+  constructor(figure, head, page) {
+    this.figure = figure; this.head = head; this.page = page; this.time = page.time;
+    this.box = figure.querySelector(".map");
+    this.canvas = figure.querySelector("canvas.plot");
+    this.view = { x: 0, y: 0, span: this.time };
+    this.scale = "root"; this.row = null; this.pointers = new Map();
+    this.listen();
+  }
+
+  async start() {
+    this.levels = await Promise.all(this.head.map.levels.map(async (level) => {
+      const cell = new Int32Array(this.time);
+      for (let k = 0; k < level.pixels; k++) cell.fill(k, level.edges[k], level.edges[k + 1]);
+      return { ...level, codes: await inflate(level.data), cell };
+    }));
+    this.draw();
+    this.figure.dataset.ready = "1";
+  }
+
+  // the coarsest stored level that still has a cell for every screen pixel; the finest where none has
+  level(pixels) {
+    const wanted = (pixels / this.view.span) * this.time;
+    return this.levels.find((level) => level.pixels >= Math.min(wanted, this.time)) || this.levels[this.levels.length - 1];
+  }
+
+  frame() {
+    const wide = this.canvas.clientWidth || 480;
+    const cell = (wide - 60) / this.view.span;
+    this.labels = cell >= 11 && this.page.tokens !== null;
+    const margin = this.labels ? Math.min(92, wide * 0.2) : 56;
+    return { left: margin, top: 6, size: wide - margin - 6, wide, high: wide };
+  }
+
+  draw() {
+    if (!this.levels) return;
+    if (!this.canvas.clientWidth) return;
+    const f = (this.f = this.frame());
+    const ratio = Math.min(2, window.devicePixelRatio || 1);
+    this.canvas.width = Math.round(f.wide * ratio); this.canvas.height = Math.round(f.high * ratio);
+    const pen = this.canvas.getContext("2d");
+    pen.scale(ratio, ratio);
+    const size = Math.round(f.size * ratio);
+    const level = (this.shown = this.level(size));
+    const table = colourTable(this.head.map, this.scale);
+    const picture = new ImageData(size, size);
+    const out = new Uint32Array(picture.data.buffer);
+    const tokens = new Int32Array(size);
+    const step = this.view.span / size;
+    for (let x = 0; x < size; x++) tokens[x] = Math.min(this.time - 1, Math.floor(this.view.x + (x + 0.5) * step));
+    for (let y = 0; y < size; y++) {
+      const i = Math.min(this.time - 1, Math.floor(this.view.y + (y + 0.5) * step));
+      const start = level.cell[i] * level.pixels;
+      for (let x = 0; x < size; x++) {
+        if (this.head.causal && tokens[x] > i) break; // the future stays blank
+        out[y * size + x] = table[level.codes[start + level.cell[tokens[x]]]];
+      }
+    }
+    const ink = getComputedStyle(document.body);
+    pen.putImageData(picture, Math.round(f.left * ratio), Math.round(f.top * ratio));
+    pen.strokeStyle = ink.getPropertyValue("--strong-line");
+    pen.strokeRect(f.left - 0.5, f.top - 0.5, f.size + 1, f.size + 1);
+    this.axes(pen, f, ink);
+    this.words();
+  }
+
+  axes(pen, f, ink) {
+    const cell = f.size / this.view.span;
+    pen.fillStyle = ink.getPropertyValue("--soft");
+    pen.font = "11px " + ink.getPropertyValue("--sans");
+    const first = Math.ceil(this.view.x), firstRow = Math.ceil(this.view.y);
+    const stride = this.labels ? 1 : niceStep(this.view.span / 5);
+    const letters = Math.floor((f.left - 8) / 6.7);
+    const name = (t) => (this.labels ? shorten(this.page.tokens[t], letters) : String(t));
+    if (this.labels) pen.font = "11px " + ink.getPropertyValue("--mono");
+    pen.textBaseline = "middle";
+    for (let t = firstRow - (firstRow % stride); t < this.view.y + this.view.span; t += stride) {
+      const y = f.top + (t + 0.5 - this.view.y) * cell;
+      if (y < f.top - 1 || y > f.top + f.size || t >= this.time) continue;
+      pen.textAlign = "right"; pen.fillText(name(t), f.left - 6, y);
+    }
+    for (let t = first - (first % stride); t < this.view.x + this.view.span; t += stride) {
+      const x = f.left + (t + 0.5 - this.view.x) * cell;
+      if (x < f.left - 1 || x > f.left + f.size || t >= this.time) continue;
+      if (this.labels) {
+        pen.save(); pen.translate(x, f.top + f.size + 6); pen.rotate(-Math.PI / 2);
+        pen.textAlign = "right"; pen.fillText(name(t), 0, 0); pen.restore();
+      } else { pen.textAlign = "center"; pen.fillText(name(t), x, f.top + f.size + 11); }
+    }
+    if (this.labels) return;
+    pen.font = "11px " + ink.getPropertyValue("--sans");
+    pen.textAlign = "center";
+    pen.fillText(`column j: ${this.page.unit} read`, f.left + f.size / 2, f.top + f.size + 29);
+    pen.save(); pen.translate(8, f.top + f.size / 2); pen.rotate(-Math.PI / 2);
+    pen.fillText(`row i: ${this.page.unit} that reads`, 0, 0); pen.restore();
+  }
+
+  words() {
+    const v = this.view, last = (x) => Math.min(this.time, Math.ceil(x + v.span)) - 1;
+    const range = this.figure.querySelector(".range");
+    const side = this.shown.side;
+    const kind = this.head.map.signed ? "signed mean of α" : "mean of |α|";
+    range.textContent = `rows ${Math.floor(v.y)}–${last(v.y)}, columns ${Math.floor(v.x)}–${last(v.x)} of ${this.time} · ` +
+      (side === 1 ? `one cell is one coefficient` : `one cell is the ${kind} over ${side} × ${side} pairs`);
+    Object.assign(range.dataset, { x: v.x, y: v.y, span: v.span, side });
+    this.box.classList.toggle("zoomed", v.span < this.time);
+    for (const button of this.figure.querySelectorAll("[data-do]")) {
+      const at = button.dataset.do;
+      button.disabled = at === "in" ? v.span <= SMALLEST_VIEW : v.span >= this.time;
+    }
+    legend(this.figure.querySelector(".legend"), this.head.map, this.scale);
+  }
+
+  // zoom by a factor about a point given in parts of the plot, 0..1
+  zoom(factor, px = 0.5, py = 0.5) {
+    const v = this.view;
+    const span = Math.min(this.time, Math.max(Math.min(SMALLEST_VIEW, this.time), v.span * factor));
+    this.move(v.x + (v.span - span) * px, v.y + (v.span - span) * py, span);
+  }
+
+  move(x, y, span = this.view.span) {
+    const clamp = (value) => Math.min(this.time - span, Math.max(0, value));
+    this.view = { x: clamp(x), y: clamp(y), span };
+    if (!this.waiting) { this.waiting = true; requestAnimationFrame(() => { this.waiting = false; this.draw(); }); }
+  }
+
+  place(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return { x: (event.clientX - box.left - this.f.left) / this.f.size, y: (event.clientY - box.top - this.f.top) / this.f.size };
+  }
+
+  tokenAt(part) {
+    const at = (start, p) => Math.floor(start + p * this.view.span);
+    if (part.x < 0 || part.x >= 1 || part.y < 0 || part.y >= 1) return null;
+    return { i: Math.min(this.time - 1, at(this.view.y, part.y)), j: Math.min(this.time - 1, at(this.view.x, part.x)) };
+  }
+
+  listen() {
+    const c = this.canvas;
+    c.addEventListener("wheel", (event) => {
+      // the page keeps its scrolling until the picture has been clicked or tabbed into
+      if (!this.f || (document.activeElement !== c && !event.ctrlKey)) return;
+      event.preventDefault();
+      const p = this.place(event);
+      this.zoom(Math.exp(event.deltaY * 0.0022), p.x, p.y);
+    }, { passive: false });
+    c.addEventListener("pointerdown", (event) => {
+      this.pointers.set(event.pointerId, event); this.moved = false;
+      if (event.pointerType === "mouse") c.setPointerCapture(event.pointerId);
+    });
+    c.addEventListener("pointermove", (event) => this.pointerMoved(event));
+    const end = (event) => {
+      if (this.pointers.has(event.pointerId) && event.type === "pointerup" && !this.moved && this.f) this.pick(this.tokenAt(this.place(event)));
+      this.pointers.delete(event.pointerId); this.box.classList.remove("dragging");
+    };
+    for (const name of ["pointerup", "pointercancel"]) c.addEventListener(name, end);
+    c.addEventListener("pointerleave", () => { this.figure.querySelector(".readout").textContent = ""; });
+    c.addEventListener("dblclick", (event) => { const p = this.place(event); this.zoom(0.4, p.x, p.y); });
+    c.addEventListener("keydown", (event) => this.key(event));
+    this.figure.querySelector(".tools").addEventListener("click", (event) => {
+      const wanted = event.target.closest("[data-do]");
+      if (wanted) this.act(wanted.dataset.do);
+    });
+    this.figure.querySelector("select").addEventListener("change", (event) => { this.scale = event.target.value; this.draw(); });
+  }
+
+  pointerMoved(event) {
+    if (!this.f || !this.levels) return;
+    const before = this.pointers.get(event.pointerId);
+    if (before && this.pointers.size === 2) {
+      const other = [...this.pointers.values()].find((p) => p.pointerId !== event.pointerId);
+      const gap = (a) => Math.hypot(a.clientX - other.clientX, a.clientY - other.clientY) || 1;
+      const a = this.place(event), b = this.place(other);
+      this.zoom(gap(before) / gap(event), (a.x + b.x) / 2, (a.y + b.y) / 2);
+      this.moved = true; this.pointers.set(event.pointerId, event);
+    } else if (before) {
+      const dx = event.clientX - before.clientX, dy = event.clientY - before.clientY;
+      if (!this.moved && Math.hypot(dx, dy) < 4) return;
+      this.moved = true; this.box.classList.add("dragging");
+      const part = this.view.span / this.f.size;
+      this.move(this.view.x - dx * part, this.view.y - dy * part);
+      this.pointers.set(event.pointerId, event);
+    } else this.tell(this.tokenAt(this.place(event)));
+  }
+
+  key(event) {
+    const part = this.view.span / 8;
+    const moves = { ArrowLeft: [-part, 0], ArrowRight: [part, 0], ArrowUp: [0, -part], ArrowDown: [0, part] };
+    const acts = { "+": "in", "=": "in", "-": "out", "_": "out", 0: "all", Home: "all", Escape: "all" };
+    if (moves[event.key] && this.view.span < this.time) this.move(this.view.x + moves[event.key][0], this.view.y + moves[event.key][1]);
+    else if (acts[event.key]) this.act(acts[event.key]);
+    else return;
+    event.preventDefault();
+  }
+
+  act(what) {
+    if (what === "in") this.zoom(0.5);
+    if (what === "out") this.zoom(2);
+    if (what === "all") this.move(0, 0, this.time);
+  }
+
+  value(i, j, level = this.levels[this.levels.length - 1]) {
+    const code = level.codes[level.cell[i] * level.pixels + level.cell[j]];
+    return { value: decode(code, this.head.map), error: storageError(code, this.head.map), code };
+  }
+
+  tell(at) {
+    const out = this.figure.querySelector(".readout");
+    if (!at || (this.head.causal && at.j > at.i)) { out.textContent = at ? "the future: no coefficient" : ""; return; }
+    const { value, error } = this.value(at.i, at.j, this.shown);
+    const name = (t) => (this.page.tokens ? `${t} “${this.page.tokens[t]}”` : String(t));
+    out.textContent = `i = ${name(at.i)}, j = ${name(at.j)}, lag ${at.i - at.j}: ` +
+      `${this.shown.side > 1 ? "cell mean" : "α"} = ${number(value)} ± ${number(error, 1)}`;
+  }
+
+  // a click chooses a row and shows, on the text itself, what that token reads
+  pick(at) {
+    if (!at) return;
+    const box = this.figure.parentElement.querySelector(".reads");
+    const tokens = this.page.tokens;
+    const finest = this.levels[this.levels.length - 1];
+    box.hidden = false; box.replaceChildren();
+    const pooled = finest.side > 1 ? ` (means over ${finest.side} × ${finest.side} pairs)` : "";
+    box.append(element("p", {}, `What ${this.page.unit} ${at.i}${tokens ? ` “${tokens[at.i]}”` : ""} reads, coloured as above${pooled}. Click another row to change it.`));
+    const list = element("div", { class: "tokens" });
+    const table = colourTable(this.head.map, this.scale);
+    for (let j = 0; j < this.time; j++) {
+      const span = element("span", {}, tokens ? tokens[j] : " " + j);
+      if (!this.head.causal || j <= at.i) {
+        const { value, code } = this.value(at.i, j, finest);
+        const [r, g, b] = [table[code] & 255, (table[code] >> 8) & 255, (table[code] >> 16) & 255];
+        const strength = this.head.map.max > 0 ? SCALES[this.scale].to(Math.abs(value) / this.head.map.max) : 0;
+        if (strength > 0.02) span.style.background = `rgb(${r} ${g} ${b} / ${(0.2 + 0.8 * strength).toFixed(2)})`; // weak ones fade into the page
+        if (strength > 0.4) span.style.color = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#111" : "#fff";
+        span.title = `${j}: ${number(value)}`;
+        if (j === at.i) span.style.outline = "2px solid currentColor";
+      } else span.style.opacity = 0.4;
+      list.append(span);
+    }
+    box.append(list);
+  }
+}
+
+function niceStep(least) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(1, least)));
+  return [1, 2, 5, 10].map((m) => m * power).find((m) => m >= least) || 10 * power;
+}
+
+function shorten(text, most) {
+  const letters = [...text];
+  return letters.length > most ? letters.slice(0, most - 1).join("") + "…" : text;
+}
+
+function legend(box, map, scale) {
+  const canvas = box.querySelector("canvas"), ticks = box.querySelector("div");
+  canvas.width = 256; canvas.height = 1;
+  const pen = canvas.getContext("2d");
+  const values = [];
+  for (let x = 0; x < 256; x++) {
+    const part = map.signed ? x / 127.5 - 1 : x / 255;
+    pen.fillStyle = `rgb(${colourOf(part, map.signed).join(" ")})`;
+    pen.fillRect(x, 0, 1, 1);
+  }
+  for (const part of map.signed ? [-1, -0.5, 0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) values.push(Math.sign(part) * map.max * SCALES[scale].from(Math.abs(part)));
+  ticks.replaceChildren(...values.map((v) => element("span", {}, (map.signed && v > 0 ? "+" : "") + number(v))));
+}

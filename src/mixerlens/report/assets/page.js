@@ -1,0 +1,67 @@
+// Wires the page: pictures are drawn when they come into view.
+const page = JSON.parse(document.getElementById("pictures").textContent);
+const heads = new Map(page.heads.map((head) => [head.id, head]));
+const maps = [];
+
+function thumbnail(canvas, head) {
+  const { pixels, data } = head.thumb;
+  const codes = bytesOf(data), table = colourTable(head.map, "root");
+  canvas.width = canvas.height = pixels;
+  const picture = new ImageData(pixels, pixels), out = new Uint32Array(picture.data.buffer);
+  for (let k = 0; k < codes.length; k++) if (!head.causal || k % pixels <= Math.floor(k / pixels)) out[k] = table[codes[k]];
+  canvas.getContext("2d").putImageData(picture, 0, 0);
+}
+
+function thumbnails() {
+  for (const canvas of document.querySelectorAll("canvas[data-thumb]")) thumbnail(canvas, heads.get(canvas.dataset.thumb));
+}
+
+function strips() {
+  for (const box of document.querySelectorAll("[data-strip]")) box.replaceChildren(stripChart(page.strips[box.dataset.strip], Math.max(320, box.clientWidth || 900)));
+}
+
+function open(card) {
+  if (card.dataset.open) return;
+  card.dataset.open = "1";
+  const head = heads.get(card.id);
+  for (const box of card.querySelectorAll("[data-chart]")) {
+    const kind = box.dataset.chart;
+    if (kind === "spectrum") box.append(spectrumChart(head.spectrum));
+    if (kind === "steps") box.append(tokenChart(head.steps, page));
+    if (kind === "distance") box.append(tokenChart(head.distance, page));
+    if (kind === "horizon") box.append(horizonChart(head.horizon));
+  }
+  const map = new HeatMap(card.querySelector("figure.coefficients"), head, page);
+  maps.push(map);
+  map.started = map.start();
+}
+
+const cards = [...document.querySelectorAll(".card")];
+const watch = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) { open(entry.target); watch.unobserve(entry.target); }
+}, { rootMargin: "500px" });
+cards.forEach((card) => watch.observe(card));
+
+function redraw() { thumbnails(); maps.forEach((map) => map.draw()); }
+let resized = 0, width = window.innerWidth;
+window.addEventListener("resize", () => {
+  if (window.innerWidth === width) return; // a phone's address bar coming and going
+  width = window.innerWidth;
+  cancelAnimationFrame(resized);
+  resized = requestAnimationFrame(() => { strips(); maps.forEach((map) => map.draw()); });
+});
+darkScheme.addEventListener("change", redraw);
+// a browser prints without waiting, so a short report draws everything while idle; a long one says what is missing
+const MOST_AT_ONCE = 48;
+function rest() {
+  const next = cards.find((card) => !card.dataset.open);
+  if (!next) return;
+  open(next);
+  maps[maps.length - 1].started.then(() => setTimeout(rest, 60));
+}
+if (cards.length <= MOST_AT_ONCE) setTimeout(rest, 1500);
+window.addEventListener("beforeprint", () => { printing = true; cards.forEach(open); redraw(); });
+window.addEventListener("afterprint", () => { printing = false; redraw(); });
+thumbnails();
+strips();
+document.documentElement.dataset.ready = "1";

@@ -1,0 +1,256 @@
+"""The report in a real headless Chromium: it renders, zooms, stays silent and sends nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from example import HOSTILE, certificate, trace
+
+from mixerlens import report
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WORDS = ["In", " the", " beginning", "\n", HOSTILE, "<img src=x onerror=alert(2)>", "\u202e", " God"]
+HYBRID = [("mamba", 40, 4), ("softmax_attention", 3, 8), ("gated_delta_net", 2, 6), ("bidirectional", 1, 4)]
+
+
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    message = "no Chromium found: install it (Debian: apt-get install chromium) to run the browser tests"
+    if os.environ.get("CI") and os.environ.get("MIXERLENS_REQUIRE_BROWSER") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium()
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    return {
+        "hybrid": report.write(trace(HYBRID, 60, WORDS), certificate(("chunk",)), folder / "hybrid.html"),
+        "long": report.write(
+            trace([("softmax_attention", 2, 8), ("gated_delta_net", 2, 8)], 2000, WORDS),
+            certificate(),
+            folder / "l.html",
+        ),
+        "floats": report.write(trace([("s4d", 5, 4)], 64), certificate(), folder / "floats.html"),
+    }
+
+
+class Watched:
+    """An open page with everything it said and every request it made; requests that leave the file are cut off."""
+
+    def __init__(self, browser, file: Path, width: int = 1440, scheme: str = "light", at: str = "") -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
+        self.page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.address = file.as_uri()
+        self.page.route("**/*", self._route)
+        self.page.goto(self.address + at)
+        self.page.wait_for_selector("html[data-ready]", state="attached")
+
+    def _route(self, route) -> None:
+        address = route.request.url
+        self.asked.append(address)
+        if address.split("#")[0] == self.address:
+            route.continue_()
+        else:
+            route.abort()
+
+    def figure(self, card: str):
+        """A card's heat map, scrolled to and drawn."""
+        self.page.locator(f"#{card}").scroll_into_view_if_needed()
+        self.page.wait_for_selector(f"#{card} figure.coefficients[data-ready]")
+        return self.page.locator(f"#{card} figure.coefficients")
+
+    def view(self, card: str) -> tuple[float, float, float, int]:
+        """What the heat map shows: first column, first row, tokens a side, tokens a cell."""
+        self.page.wait_for_timeout(60)  # a frame, in which a move is drawn
+        data = self.page.locator(f"#{card} .range").evaluate("e => ({...e.dataset})")
+        return float(data["x"]), float(data["y"]), float(data["span"]), int(data["side"])
+
+    def colours(self, card: str) -> int:
+        """How many different opaque colours the heat map shows."""
+        script = """c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, s = new Set();
+            for (let k = 0; k < d.length; k += 4) if (d[k + 3] === 255) s.add(d[k] * 65536 + d[k + 1] * 256 + d[k + 2]);
+            return s.size; }"""
+        return self.page.locator(f"#{card} canvas.plot").evaluate(script)
+
+    def quiet(self) -> None:
+        assert self.said == []
+        assert {address.split("#")[0] for address in self.asked} == {self.address}
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_everything_is_drawn_without_a_word(browser, files, width, scheme):
+    with Watched(browser, files["hybrid"], width, scheme) as w:
+        assert w.page.locator(".verdict").inner_text().startswith("1 of 6 checks fail")
+        cards = w.page.locator(".card").evaluate_all("cards => cards.map(c => c.id)")
+        assert len(cards) == 9 + 3 + 2 + 1
+        for card in cards:
+            w.figure(card)
+            assert w.colours(card) > 8, card
+            for chart in ("horizon", "spectrum", "distance"):
+                assert w.page.locator(f"#{card} [data-chart={chart}] svg path").count() >= 2, (card, chart)
+        assert w.page.locator("[data-strip] svg a").count() == 9
+        blank = (
+            "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; return d.some(x => x); }"
+        )
+        assert all(w.page.locator("canvas[data-thumb]").nth(k).evaluate(blank) for k in range(len(cards)))
+        wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert w.page.evaluate(wide), "the page scrolls sideways"
+        w.quiet()
+
+
+def test_the_future_is_blank_and_both_ways_is_not(browser, files):
+    corner = """c => { const r = c.width / c.clientWidth;
+        return c.getContext('2d').getImageData((c.clientWidth - 20) * r, 20 * r, 1, 1).data[3]; }"""
+    with Watched(browser, files["hybrid"]) as w:
+        assert w.figure("M1H0").locator("canvas.plot").evaluate(corner) == 0
+        assert w.figure("M3H0").locator("canvas.plot").evaluate(corner) == 255
+
+
+def test_zoom_by_wheel_drag_keys_and_buttons(browser, files):
+    with Watched(browser, files["hybrid"]) as w:
+        figure, canvas = w.figure("M1H0"), w.page.locator("#M1H0 canvas.plot")
+        assert w.view("M1H0") == (0, 0, 60, 1)
+        box = canvas.bounding_box()
+        middle = (box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+        w.page.mouse.move(*middle)
+        before = w.page.evaluate("scrollY")
+        w.page.mouse.wheel(0, 40)
+        w.page.wait_for_timeout(100)
+        assert w.view("M1H0")[2] == 60 and w.page.evaluate("scrollY") > before  # the page keeps its wheel
+        figure.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        middle = (box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+        w.page.mouse.click(*middle)
+        w.page.mouse.wheel(0, -400)
+        x, y, span, _ = w.view("M1H0")
+        assert 4 <= span < 40 and x > 0 and y > 0
+        w.page.mouse.down()
+        w.page.mouse.move(middle[0] + 60, middle[1] + 40, steps=4)
+        w.page.mouse.up()
+        dragged = w.view("M1H0")
+        assert dragged[0] < x and dragged[1] < y and dragged[2] == span
+        canvas.press("ArrowRight")
+        assert w.view("M1H0")[0] > dragged[0]
+        canvas.press("+")
+        assert w.view("M1H0")[2] < span
+        canvas.press("0")
+        assert w.view("M1H0") == (0, 0, 60, 1)
+        figure.get_by_role("button", name="Zoom in").click()
+        assert w.view("M1H0")[2] == 30
+        assert re.match(r"rows 15–44, columns 15–44 of 60", figure.locator(".range").inner_text())
+        figure.get_by_role("button", name="Zoom out").click()
+        assert w.view("M1H0")[2] == 60
+        w.quiet()
+
+
+def test_two_thousand_tokens_zoom_to_finer_cells(browser, files):
+    with Watched(browser, files["long"]) as w:
+        assert "of 2000" in w.figure("M0H0").locator(".range").inner_text()
+        *_, coarse = w.view("M0H0")
+        canvas = w.page.locator("#M0H0 canvas.plot")
+        text = w.page.locator("#M0H0 .range").inner_text()
+        assert f"mean of |α| over {coarse} × {coarse} pairs" in text
+        canvas.focus()
+        for _ in range(9):
+            canvas.press("+")
+        _, _, span, fine = w.view("M0H0")
+        assert span == 4 and fine <= coarse and w.colours("M0H0") >= 2
+        canvas.press("0")
+        assert w.view("M0H0")[2] == 2000
+        w.quiet()
+
+
+def test_hostile_tokens_stay_text(browser, files):
+    with Watched(browser, files["hybrid"]) as w:
+        text = w.page.locator("#text").inner_text()
+        assert HOSTILE in text and "<img␣src=x␣onerror=alert(2)>" in text and "\\u202e" in text
+        canvas = w.figure("M1H0").locator("canvas.plot")
+        canvas.click()
+        reads = w.page.locator("#M1H0 .reads")
+        assert HOSTILE in reads.inner_text() and reads.locator("script, img").count() == 0
+        assert w.page.locator("script").count() == 2 and w.page.locator("img").count() == 0
+        for _ in range(3):
+            w.page.locator("#M1H0 [data-do=in]").click()
+        canvas.hover(position={"x": 250, "y": 300})
+        assert "α = " in w.page.locator("#M1H0 .readout").inner_text()
+        w.quiet()
+
+
+def test_what_a_row_reads_matches_the_picture(browser, files):
+    with Watched(browser, files["hybrid"]) as w:
+        canvas = w.figure("M1H0").locator("canvas.plot")
+        canvas.click()
+        shown = w.page.locator("#M1H0 .reads").inner_text()
+        row = int(re.search(r"token (\d+)", shown)[1])
+        titles = w.page.locator("#M1H0 .reads .tokens span[title]").evaluate_all("s => s.map(e => e.title)")
+        assert len(titles) == row + 1  # the future has no coefficient
+        alpha = trace(HYBRID, 60, WORDS).mixers["model.layers.1.mixer"].operator().row(row)[0, 0]
+        for title, expected in zip(titles, alpha.tolist(), strict=False):
+            found = float(title.split(": ")[1].replace("−", "-"))
+            assert abs(found - expected) <= 0.04 * max(abs(expected), 0.01), title
+
+
+def test_links_arrive_and_float_inputs_work(browser, files):
+    with Watched(browser, files["hybrid"], at="#M2H1") as w:
+        w.page.wait_for_selector("#M2H1 figure.coefficients[data-ready]")
+        w.page.wait_for_timeout(200)
+        assert 0 <= w.page.evaluate("document.getElementById('M2H1').getBoundingClientRect().top") < 120
+    with Watched(browser, files["floats"]) as w:
+        w.figure("M0H0")
+        assert w.page.locator("#text").count() == 0
+        w.page.locator("#M0H0 canvas.plot").click()
+        assert "time step" in w.page.locator("#M0H0 .reads").inner_text()
+        w.quiet()
+
+
+def test_the_page_cannot_reach_out(browser, files):
+    """The policy holds in the browser itself: a script that tries is stopped before a request is made."""
+    with Watched(browser, files["hybrid"]) as w:
+        blocked = w.page.evaluate("fetch('https://example.invalid/x').then(() => 'sent', error => String(error))")
+        assert "sent" not in blocked
+        assert {address.split("#")[0] for address in w.asked} == {w.address}
+        assert any("Content Security Policy" in line for line in w.said)
+
+
+def test_printing_draws_everything_in_the_light_palette(browser, files):
+    with Watched(browser, files["hybrid"], scheme="dark") as w:
+        w.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        for card in w.page.locator(".card").evaluate_all("cards => cards.map(c => c.id)"):
+            w.page.wait_for_selector(f"#{card} figure.coefficients[data-ready]")
+        middle = "c => [...c.getContext('2d').getImageData(128, 0, 1, 1).data].slice(0, 3)"
+        colour = w.page.locator("#M2H0 .legend canvas").evaluate(middle)
+        assert min(colour) > 200, colour  # zero is near the paper's white
+        w.quiet()
