@@ -2,15 +2,19 @@
 
 import pytest
 import torch
-from capture import tiny
-from capture.judge import error, mixed_share
 
 import mixerlens as ml
+from capture import tiny
+from capture.judge import error, mixed_share
 from mixerlens.capture import scans
 from mixerlens.errors import UnsupportedError
 
 NAMES = ["mamba", "falcon_mamba", "mamba2", "jamba", "bamba", "qwen3_next"]
-SCAN = {"mamba": "mamba_selective_scan", "mamba2": "mamba2_chunk_scan", "gated_delta_net": "torch_chunk_gated_delta_rule"}
+SCAN = {
+    "mamba": "mamba_selective_scan",
+    "mamba2": "mamba2_chunk_scan",
+    "gated_delta_net": "torch_chunk_gated_delta_rule",
+}
 
 
 def strong(name, **more):

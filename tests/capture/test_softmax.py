@@ -1,14 +1,27 @@
-"""Softmax models, read through the attention interface: exact against a plain recurrence, and the model's own forward."""
+"""Softmax models, read through the attention interface: exact, and the forward is the model's own."""
 
 import pytest
 import torch
-from capture import tiny
-from capture.judge import error
 
 import mixerlens as ml
+from capture import tiny
+from capture.judge import error
 from mixerlens.errors import UnsupportedError
 
-SDPA = ["llama", "mistral", "qwen2", "qwen3", "neox", "phi", "opt", "gpt2", "llama4", "bert", "distilbert", "modernbert"]
+SDPA = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "neox",
+    "phi",
+    "opt",
+    "gpt2",
+    "llama4",
+    "bert",
+    "distilbert",
+    "modernbert",
+]
 EAGER_ONLY = ["gemma2", "gpt_oss"]
 # eager attention of these casts its softmax to float32; sdpa and gpt_oss's own do not
 CASTS = ["llama", "mistral", "qwen2", "qwen3", "neox", "phi", "opt", "modernbert", "gemma2"]
@@ -105,12 +118,16 @@ def test_what_has_no_counterpart_is_refused_by_name():
     import transformers
 
     torch.manual_seed(0)
-    t5 = transformers.T5EncoderModel(transformers.T5Config(d_model=32, num_layers=1, num_heads=4, d_ff=48, vocab_size=97))
-    with pytest.raises(UnsupportedError, match=r"encoder\.block\.0\.layer\.0\.SelfAttention \(T5Attention\).*position_bias"):
+    t5 = transformers.T5EncoderModel(
+        transformers.T5Config(d_model=32, num_layers=1, num_heads=4, d_ff=48, vocab_size=97)
+    )
+    with pytest.raises(
+        UnsupportedError, match=r"encoder\.block\.0\.layer\.0\.SelfAttention \(T5Attention\).*position_bias"
+    ):
         ml.open(t5).trace(tiny.ids())
     settings = {k: v for k, v in tiny.SMALL.items() if k != "num_key_value_heads"}
     doge = transformers.DogeForCausalLM(transformers.DogeConfig(**settings))
-    with pytest.raises(UnsupportedError, match="DogeAttention.*mask adds a bias"):
+    with pytest.raises(UnsupportedError, match=r"DogeAttention.*mask adds a bias"):
         ml.open(doge).trace(tiny.ids())
 
 

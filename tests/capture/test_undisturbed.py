@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from capture import tiny
 
 import mixerlens as ml
+from capture import tiny
 from mixerlens.errors import UnsupportedError
 
 
@@ -68,7 +68,9 @@ def test_so_does_one_that_fails_in_the_middle(name, monkeypatch):
 def test_so_does_a_refused_one():
     import transformers
 
-    t5 = transformers.T5EncoderModel(transformers.T5Config(d_model=32, num_layers=1, num_heads=4, d_ff=48, vocab_size=97))
+    t5 = transformers.T5EncoderModel(
+        transformers.T5Config(d_model=32, num_layers=1, num_heads=4, d_ff=48, vocab_size=97)
+    )
     before = state(t5)
     with pytest.raises(UnsupportedError):
         ml.open(t5).trace(tiny.ids())

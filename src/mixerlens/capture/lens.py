@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -99,7 +100,10 @@ class Lens:
 
     @property
     def model_type(self) -> str:
-        return getattr(getattr(self.model, "config", None), "model_type", None) or type(self.model).__name__
+        """The configuration's model_type, mixerlens's own for its models, else the module's class name."""
+        kind = type(self.model)
+        declared = getattr(getattr(self.model, "config", None), "model_type", None)
+        return declared or getattr(sys.modules.get(kind.__module__), "MODEL_TYPE", None) or kind.__name__
 
     @property
     def layers(self) -> list[LayerInfo]:

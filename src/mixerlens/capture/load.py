@@ -7,6 +7,7 @@ weights_only=True.
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -201,8 +202,23 @@ def _tokenizer(name: str, local: bool) -> Any:
 
 
 def _read_tokenizer(name: str, **where: Any) -> Any:
+    transformers = _import_transformers()
+    kinds = [transformers.AutoTokenizer, _named_tokenizer(transformers, name)]
+    problem: Exception | None = None
+    for kind in (k for k in kinds if k is not None):
+        try:
+            with quiet():
+                return kind.from_pretrained(name, trust_remote_code=False, **where)
+        except Exception as error:  # whatever the library raises on a bad tokenizer becomes one line
+            problem = problem or error
+    raise ModelError(f"the tokenizer of {name} cannot be read: {one_line(problem)}") from problem
+
+
+def _named_tokenizer(transformers: Any, name: str) -> Any:
+    """The class a folder's tokenizer_config.json names: the automatic choice overlooks it for some model types."""
+    path = Path(name) / "tokenizer_config.json"
     try:
-        with quiet():
-            return _import_transformers().AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
-    except Exception as error:
-        raise ModelError(f"the tokenizer of {name} cannot be read: {one_line(error)}") from error
+        kind = getattr(transformers, json.loads(path.read_text(encoding="utf-8"))["tokenizer_class"], None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return kind if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase) else None
