@@ -46,7 +46,9 @@ CATALOGUE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gpt2": (
         "GPT2Config",
         "GPT2LMHeadModel",
-        {"n_positions": 128, "n_embd": 32, "n_layer": 2, "n_head": 4} | dict.fromkeys(SMALL),
+        dict.fromkeys(SMALL)
+        | {"vocab_size": 97, "n_positions": 128, "n_embd": 32, "n_layer": 2, "n_head": 4}
+        | {"bos_token_id": 1, "eos_token_id": 2},
     ),
     "llama4": (
         "Llama4TextConfig",

@@ -26,9 +26,9 @@ def certify(trace: Trace, checks: Sequence[str] = ALL, progress: Progress | None
     the most tokens, its padding removed.  `progress(what, done, total)` is called before each piece of work.
     Raises InputError for an unknown check.
     """
-    unknown = [name for name in checks if name not in ALL]
-    if unknown or isinstance(checks, str):
-        raise InputError(f"unknown check {(unknown or [checks])[0]!r}: choose among {', '.join(ALL)}")
+    unknown = [checks] if isinstance(checks, str) else [name for name in checks if name not in ALL]
+    if unknown:
+        raise InputError(f"unknown checks {unknown}: give a list out of {', '.join(ALL)}")
     wanted = [name for name in ALL if name in checks]
     calls = list(trace.mixers.values()) if "operator" in wanted else []
     rest = [name for name in wanted if name in CHECKS]

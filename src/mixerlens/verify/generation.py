@@ -52,10 +52,11 @@ class Generation:
     def _inapplicable(self, variant: str, parameter: str) -> str | None:
         if self.ids.shape[1] < SHORTEST:
             return f"{self.ids.shape[1]} tokens; at least {SHORTEST} are needed"
-        if not self.lens.accepts(parameter):
-            return f"{type(self.lens.model).__name__} takes no {parameter}"
-        if variant == "position_ids" and not self.lens.accepts("position_ids"):
-            return f"{type(self.lens.model).__name__} takes no position_ids"
+        needed = (parameter, "position_ids") if variant == "position_ids" else (parameter,)
+        for name in needed:
+            if not self.lens.accepts(name):
+                lacks = "has no cache" if name == "use_cache" else f"takes no {name}"
+                return f"{type(self.lens.model).__name__} {lacks}"
         return None
 
     def _cached(self, check: str, variant: str, size: int) -> Check:
