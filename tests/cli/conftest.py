@@ -38,3 +38,16 @@ def process():
 def llama_folder(tmp_path_factory) -> Path:
     """A tiny random llama without a tokenizer: 2 layers, 97 tokens, a context of 128."""
     return save("llama", tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture(scope="session")
+def s4d_folder(tmp_path_factory) -> Path:
+    """A tiny random S4D classifier: 2 layers, 3 channels. Opening it needs no transformers, so it is the fast one."""
+    import torch
+
+    from mixerlens.models.s4d import S4DClassifier, S4DConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "s4d"
+    S4DClassifier(S4DConfig(channels=3, classes=2, features=5, modes=4, layers=2)).save(folder)
+    return folder

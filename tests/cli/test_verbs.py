@@ -1,0 +1,162 @@
+"""What each verb says about a model it can open."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+CHECK_FIELDS = {
+    "check", "variant", "status", "max_abs", "max_rel", "tolerance", "reason", "layer", "head", "position",
+}  # fmt: skip
+
+
+def as_json(result):
+    assert result.exit_code in (0, 1) and result.stderr == "", result.stderr
+    return json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_help_names_every_verb_and_the_version_is_the_packages(mixerlens):
+    import mixerlens as package
+    from mixerlens.cli.app import VERBS
+
+    assert mixerlens("--version").stdout == f"mixerlens {package.__version__}\n"
+    listed = mixerlens("--help")
+    assert listed.exit_code == 0 and all(verb.__name__ in listed.stdout for verb in VERBS)
+    for verb in VERBS:
+        assert "MODEL" in mixerlens(verb.__name__, "--help").stdout
+
+
+@pytest.mark.parametrize("arguments", [["verify"], ["verify", "a", "b"], ["verify", "a", "--dtype", "int8"], ["prove"]])
+def test_usage_errors_are_2(arguments, mixerlens):
+    result = mixerlens(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "") and result.stderr and "Traceback" not in result.stderr
+
+
+def test_inspect_counts_what_is_in_the_file(llama_folder, mixerlens):
+    info = as_json(mixerlens("inspect", llama_folder, "--json"))
+    assert info["parameters"] == sum(
+        tensor.numel() for tensor in load_file(llama_folder / "model.safetensors").values()
+    )
+    assert (info["model_type"], info["dtype"], info["vocabulary"], info["context_length"]) == (
+        "llama",
+        "float32",
+        97,
+        128,
+    )
+    assert info["layers"] == [
+        {"index": k, "path": f"model.layers.{k}.self_attn", "kind": "attention", "family": "softmax_attention",
+         "heads": 4, "value_dim": 8, "state": "grows"}
+        for k in range(2)
+    ]  # fmt: skip
+
+
+def test_inspect_s4d(s4d_folder, mixerlens):
+    info = as_json(mixerlens("inspect", s4d_folder, "--json", "--layers", "1"))
+    (layer,) = info["layers"]
+    assert (layer["path"], layer["family"], layer["heads"]) == ("layers.1.s4d", "s4d", 5)
+    assert (layer["value_dim"], layer["state"]) == (1, 2 * 4), "4 complex modes are 8 numbers"
+
+
+@pytest.mark.parametrize("verb", ["inspect", "verify", "spectrum", "horizon"])
+def test_tables_fit_a_hundred_columns_and_name_every_layer(verb, llama_folder, mixerlens):
+    options = [] if verb == "inspect" else ["--length", 24]
+    result = mixerlens(verb, llama_folder, *options)
+    assert result.exit_code == 0 and result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 100 and len(lines) < 60
+    if verb != "verify":  # which shows the worst of the layers that pass
+        assert all(any(line.split()[:1] == [str(layer)] for line in lines) for layer in range(2))
+
+
+def test_verify_has_the_published_schema(llama_folder, mixerlens):
+    result = as_json(mixerlens("verify", llama_folder, "--length", 24, "--json"))
+    assert set(result) == {"passed", "checks"} and result["passed"] is True
+    assert all(set(check) == CHECK_FIELDS for check in result["checks"])
+    assert {check["check"] for check in result["checks"]} == {"operator", "step", "chunk", "padding"}
+    assert {check["status"] for check in result["checks"]} <= {"pass", "n/a"}
+
+
+def test_verify_runs_only_the_checks_and_layers_asked_for(llama_folder, mixerlens):
+    arguments = ("--length", 24, "--checks", "operator", "--layers", "1", "--json")
+    result = as_json(mixerlens("verify", llama_folder, *arguments))
+    assert {check["check"] for check in result["checks"]} == {"operator"}
+    assert {check["layer"] for check in result["checks"]} == {1}
+
+
+def test_verify_in_float64_is_held_to_float64(llama_folder, mixerlens):
+    arguments = ("--length", 24, "--checks", "operator", "--dtype", "float64", "--json")
+    for check in as_json(mixerlens("verify", llama_folder, *arguments))["checks"]:
+        assert check["status"] == "pass" and check["max_rel"] <= 1e-11
+
+
+def test_the_output_file_is_the_json(llama_folder, mixerlens, tmp_path):
+    target = tmp_path / "out.json"
+    for verb, options in (("verify", ["--length", 16]), ("horizon", ["--length", 16]), ("inspect", [])):
+        printed = as_json(mixerlens(verb, llama_folder, *options, "--json", "-o", target))
+        assert json.loads(target.read_text()) == printed
+        shown = mixerlens(verb, llama_folder, *options, "-o", target)
+        assert json.loads(target.read_text()) == printed and not shown.stdout.startswith("{")
+
+
+def test_the_same_seed_is_the_same_input(llama_folder, mixerlens):
+    def horizon(*options):
+        return as_json(mixerlens("horizon", llama_folder, "--length", 16, "--json", *options))
+
+    assert horizon() == horizon("--seed", 0) != horizon("--seed", 1)
+
+
+def test_arrays_go_in_as_they_are(llama_folder, mixerlens, tmp_path):
+    """Ids from a file give what the same ids give in Python; --length keeps the first of them."""
+    import mixerlens as ml
+
+    ids = np.arange(3, 43).reshape(1, 40)
+    np.save(tmp_path / "ids.npy", ids.astype(">i4"))
+    trace = ml.open(llama_folder).trace(torch.from_numpy(ids[:, :32]))
+    name = "model.layers.1.self_attn"
+    alpha = trace.mixers[name].operator().to_dense()[0].double()
+    lag = (torch.arange(32)[:, None] - torch.arange(32)).double()
+    printed = as_json(mixerlens("horizon", llama_folder, "--input", tmp_path / "ids.npy", "--length", 32, "--json"))
+    assert printed[name]["mean"] == pytest.approx(
+        ((alpha.abs() * lag).sum(-1) / alpha.abs().sum(-1)).mean(-1).tolist(), rel=1e-5
+    )
+
+
+def test_floats_for_models_that_read_floats(s4d_folder, mixerlens, tmp_path):
+    np.savez(tmp_path / "x.npz", inputs=np.random.default_rng(0).normal(size=(2, 33, 3)).astype(np.float32))
+    result = as_json(mixerlens("verify", s4d_folder, "--input", tmp_path / "x.npz", "--json"))
+    assert result["passed"] is True
+    assert {c["status"] for c in result["checks"] if c["check"] == "operator"} == {"pass"}
+
+
+def test_spectrum_of_s4d_is_exp_of_dt_times_a(s4d_folder, mixerlens):
+    from mixerlens.models.s4d import load_s4d
+
+    printed = as_json(mixerlens("spectrum", s4d_folder, "--length", 16, "--eigenvalues", "--json"))
+    given = load_s4d(s4d_folder).layers[0].s4d.parameters_for_family()
+    a, dt = (torch.as_tensor(given[name]).detach() for name in ("A", "dt"))
+    expected = torch.exp(dt.reshape(-1, 1).double() * a.to(torch.complex128))
+    found = torch.view_as_complex(torch.tensor(printed["layers.0.s4d"]["eigenvalues"], dtype=torch.float64))[:, 0]
+    order = lambda x: x[torch.arange(5)[:, None], x.imag.argsort(-1)]  # noqa: E731
+    assert (order(found) - order(expected)).abs().max() <= 1e-6
+
+
+def test_report_writes_one_page(llama_folder, mixerlens, tmp_path):
+    target = tmp_path / "report.html"
+    result = mixerlens("report", llama_folder, "--length", 16, "--title", "<b>mine</b>", "-o", target, "--json")
+    printed = as_json(result)
+    assert printed["report"] == str(target) and printed["certificate"]["passed"] is True and result.exit_code == 0
+    page = target.read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>") and "<b>mine</b>" not in page and "mine" in page
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_report_is_written_also_when_a_check_fails(mixerlens, tmp_path):
+    from cli.helpers import save
+
+    target = tmp_path / "report.html"
+    result = mixerlens("report", save("gpt2", tmp_path / "gpt2"), "--length", 16, "--checks", "padding", "-o", target)
+    assert result.exit_code == 1 and target.exists() and str(target.name) in result.stdout
