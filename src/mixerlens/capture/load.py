@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from torch import nn
@@ -85,7 +88,28 @@ def _from_path(name: str, dtype: torch.dtype | None) -> Loaded:
         raise ModelError(f"{name} is a file: name the folder that holds it and its config.json, or a .gguf file")
     if path.suffix.lower() == ".gguf" or not HUB_ID.fullmatch(name):
         raise ModelError(f"{name} does not exist")
-    return _transformers(name, dtype, local=False)
+    transformers = _import_transformers()
+    reachable = hub_answers()
+    if not reachable:
+        with quiet():
+            try:
+                transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=True)
+            except Exception as error:
+                raise ModelError(f"{name} is no folder here, not in the cache, and the hub does not answer") from error
+    return _transformers(name, dtype, local=not reachable)
+
+
+def hub_answers() -> bool:
+    """The hub's name resolves, or a proxy is set: asked first because the client retries for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return not constants.HF_HUB_OFFLINE
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 def _folder(path: Path, dtype: torch.dtype | None) -> Loaded:
@@ -196,7 +220,7 @@ def _plain_experts(model: Any) -> nn.Module:
 
 
 def _tokenizer(name: str, local: bool) -> Any:
-    if local and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
+    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
         return None
     return _read_tokenizer(name, local_files_only=local)
 

@@ -11,16 +11,22 @@ from torch import nn
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, warnings or reports from transformers; its settings are put back afterwards."""
+    """No progress bars, warnings or reports from transformers and its hub client; settings are put back afterwards."""
+    import logging as standard
+
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub = standard.getLogger("huggingface_hub")
+    hub_level = hub.level
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
+    hub.setLevel(standard.CRITICAL)
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub.setLevel(hub_level)
         if bars:
             logging.enable_progress_bar()
 

@@ -11,8 +11,9 @@ PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "n/a"
 FIELDS = (
     "check", "variant", "status", "max_abs", "max_rel", "tolerance", "reason", "layer", "head", "position",
 )  # fmt: skip
-COLUMNS = ("check", "variant", "status", "relative error", "absolute", "tolerance", "where", "reason")
-NUMBERS = ("relative error", "absolute", "tolerance")
+COLUMNS = ("check", "variant", "status", "rel. error", "absolute", "allowed", "where", "note")
+NUMBERS = ("rel. error", "absolute", "allowed")
+COLOURS = {PASS: "green", FAIL: "bold red", NOT_APPLICABLE: "dim"}
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,21 +60,23 @@ class Certificate:
         return {"passed": self.passed, "checks": [check.to_json() for check in self.checks]}
 
     def render(self) -> Any:
-        """A rich table: the worst operator check of each variant, every other check, and every failure."""
+        """A rich table: the worst operator check of each variant, every other check, and the reasons as notes."""
+        from rich.console import Group
         from rich.markup import escape
         from rich.table import Table
 
         table = Table(title="certificate: " + ("holds" if self.passed else "does not hold"), title_justify="left")
         for name in COLUMNS:
-            table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
-        colours = {PASS: "green", FAIL: "bold red", NOT_APPLICABLE: "dim"}
+            justify = "right" if name in NUMBERS else "left"
+            table.add_column(name, justify=justify, no_wrap=name in NUMBERS, overflow="fold")
+        notes: dict[str, int] = {}
         for check, count in self._shown():
-            variant = check.variant if count == 1 else f"{check.variant} (worst of {count})"
-            table.add_row(
-                check.check, variant, f"[{colours[check.status]}]{check.status}[/]", _number(check.max_rel),
-                _number(check.max_abs), _number(check.tolerance), _where(check), escape(check.reason),
-            )  # fmt: skip
-        return table
+            variant = check.variant if count == 1 else f"{check.variant}, worst of {count}"
+            note = str(notes.setdefault(check.reason, len(notes) + 1))
+            status = f"[{COLOURS[check.status]}]{check.status}[/]"
+            numbers = (_number(check.max_rel), _number(check.max_abs), _number(check.tolerance))
+            table.add_row(check.check, variant, status, *numbers, _where(check), note)
+        return Group(table, *(f"{number}  {escape(reason)}" for reason, number in notes.items()))
 
     def _shown(self) -> list[tuple[Check, int]]:
         """Operator checks that pass are many: one row, the worst, stands for those of a variant."""
