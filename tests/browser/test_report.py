@@ -176,6 +176,20 @@ def test_zoom_by_wheel_drag_keys_and_buttons(browser, files):
         w.quiet()
 
 
+def test_colour_scales_change_the_picture_and_its_legend(browser, files):
+    pixels = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.join()"
+    with Watched(browser, files["hybrid"]) as w:
+        figure, canvas = w.figure("M1H0"), w.page.locator("#M1H0 canvas.plot")
+        seen = {}
+        for scale in ("root", "linear", "log", "row"):
+            figure.locator("select").select_option(scale)
+            seen[scale] = (canvas.evaluate(pixels), figure.locator(".legend div").inner_text())
+        assert len({picture for picture, _ in seen.values()}) == 4
+        assert len({seen[scale][1] for scale in ("root", "linear", "log")}) == 3
+        assert seen["row"][1].split()[-1] == "1" and "each row" in figure.locator(".legend p").inner_text()
+        w.quiet()
+
+
 def test_two_thousand_tokens_zoom_to_finer_cells(browser, files):
     with Watched(browser, files["long"]) as w:
         assert "of 2000" in w.figure("M0H0").locator(".range").inner_text()

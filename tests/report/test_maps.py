@@ -64,6 +64,16 @@ def test_storage_error_is_what_the_page_states(signed):
     assert np.abs(decode(codes, most, signed)).max() == pytest.approx(most)
 
 
+def test_colours_end_where_the_values_are():
+    values = np.tril(np.full((100, 100), 0.01))
+    values[0, 0] = 1.0  # what softmax gives the first token
+    data = levels(Pooled(values, np.arange(101)), False)
+    assert data["max"] == 1.0 and data["top"] == pytest.approx(0.01)
+    assert thumbnail(Pooled(values, np.arange(101)), False)["top"] < 0.1
+    even = np.random.default_rng(0).random((50, 50))
+    assert levels(Pooled(even, np.arange(51)), True)["top"] == even.max()
+
+
 def test_a_map_of_zeros_stays_zero():
     zeros = Pooled(np.zeros((4, 4)), np.arange(5))
     data = levels(zeros, True)

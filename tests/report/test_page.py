@@ -121,6 +121,20 @@ def test_verdicts(example):
     assert "Not checked" in report.build(example, None)
 
 
+def test_what_the_model_is(page):
+    text = " ".join(Elements(page).text)
+    for fact in (
+        "example-hybrid",
+        "ExampleForCausalLM",
+        "1\u202f234\u202f567",
+        "float32",
+        "ByT5Tokenizer",
+        "48 tokens",
+    ):
+        assert fact in text, fact
+    assert "models/" not in text  # where it lies on this machine is nobody's business
+
+
 def test_every_layer_and_head_has_its_place(page, example):
     data = pictures(page)
     assert len(data["heads"]) == 9 + 4 + 3 + 2  # 40 channels: a stated selection, and all of them in a strip

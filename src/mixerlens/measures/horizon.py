@@ -115,7 +115,7 @@ def curve_lags(count: int, most: int) -> list[int]:
 
 def _one_pass(d: CoefficientDynamics) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Moment and mass of each row (heads, tokens), mass by lag (heads, tokens); for uniform weights mass by lag
-    (tokens,) and mean distance. All in float64: the sums run over many numbers.
+    (tokens,) and mean distance. Sums within a block of rows run in the mixer's dtype, those over blocks in float64.
     """
     shape = (d.heads, d.time)
     moment, mass, by_lag = (torch.zeros(shape, dtype=torch.float64, device=d.device) for _ in range(3))
@@ -123,20 +123,33 @@ def _one_pass(d: CoefficientDynamics) -> tuple[Tensor, Tensor, Tensor, Tensor, T
     uniform_moment, rows = torch.zeros((), dtype=torch.float64, device=d.device), 0
     for block in RowTiles(d):
         heads = slice(block.heads.start, block.heads.stop)
-        size = (block.coefficients.abs() * block.mask)[0].to(torch.float64)
+        size = (block.coefficients.abs() * block.mask)[0]
         lags = block.lags().abs()
-        moment[heads, block.lo : block.hi] = (size * lags).sum(-1)
-        mass[heads, block.lo : block.hi] = size.sum(-1)
-        flat = lags.flatten()
-        by_lag[heads].index_add_(-1, flat, size.flatten(-2))
+        moment[heads, block.lo : block.hi] = (size * lags).sum(-1).to(torch.float64)
+        mass[heads, block.lo : block.hi] = size.sum(-1).to(torch.float64)
+        _add_by_lag(by_lag[heads], size, block.lo - block.first)
         if block.heads.start == 0:
             seen = block.mask[0, 0].to(torch.float64)
             count = seen.sum(-1, keepdim=True)
             alike = seen / count.clamp(min=1)
-            uniform.index_add_(-1, flat, alike.flatten())
+            _add_by_lag(uniform[None], alike[None], block.lo - block.first)
             uniform_moment += (alike * lags).sum()
             rows += int((count > 0).sum())
     return moment, mass, by_lag, uniform, uniform_moment / max(1, rows)
+
+
+def _add_by_lag(total: Tensor, size: Tensor, offset: int) -> None:
+    """Add the diagonals of size (heads, rows, columns) to total (heads, lags); entry (r, c) has lag |offset + r - c|.
+
+    With the columns reversed and row r moved right by r (a view of the rows padded by their number), a lag is a column.
+    """
+    rows, columns = size.shape[-2:]
+    skewed = torch.nn.functional.pad(size.flip(-1), (0, rows)).flatten(-2)[..., :-rows]
+    by_lag = skewed.unflatten(-1, (rows, columns + rows - 1)).sum(-2).to(total.dtype)
+    least = offset - columns + 1  # the lag of the first column
+    total[:, : least + by_lag.shape[-1]] += by_lag[:, -least:]
+    if least < 0:
+        total[:, 1 : 1 - least] += by_lag[:, :-least].flip(-1)
 
 
 def _first_reaching(by_lag: Tensor, share: float) -> Tensor:

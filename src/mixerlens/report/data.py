@@ -107,21 +107,24 @@ def _lede(layers: list[LayerSection], time: int, unit: str) -> str:
 
 def _facts(info: dict[str, Any], batch: int, time: int, unit: str) -> list[Fact]:
     def fact(name: str, value: Any, help: str = "") -> Iterable[Fact]:
-        return [] if value in (None, "") else [Fact(name, plain_text(value), help)]
+        return [] if value in (None, "") else [Fact(name, str(value), help)]
+
+    def text(key: str) -> str:
+        return plain_text(info.get(key) or "")
 
     def count(key: str) -> str | None:
         return None if info.get(key) is None else number(int(info[key]))
 
     return [
-        *fact("Model", _name(info), "Folder or hub name it was opened from."),
-        *fact("Type", info.get("model_type"), "The architecture its configuration names."),
-        *fact("Class", info.get("class")),
+        *fact("Model", plain_text(_name(info)), "Folder or hub name it was opened from."),
+        *fact("Type", text("model_type"), "The architecture its configuration names."),
+        *fact("Class", text("class")),
         *fact("Parameters", count("parameters"), "Numbers that were trained."),
-        *fact("Computed in", info.get("dtype"), "Number format of the weights in this run."),
+        *fact("Computed in", text("dtype"), "Number format of the weights in this run."),
         *fact("Mixers", str(len(info.get("layers", []))), "Layers that mix tokens and can be read."),
         *fact("Context", count("context_length"), f"The longest sequence the model is meant for, in {unit}s."),
         *fact("Vocabulary", count("vocabulary")),
-        *fact("Tokenizer", info.get("tokenizer")),
+        *fact("Tokenizer", text("tokenizer")),
         *fact("This run", f"{number(time)} {unit}s" + (f" × {batch} sequences" if batch > 1 else "")),
     ]
 

@@ -14,7 +14,7 @@ from mixerlens.measures.horizon import curve_lags
 from mixerlens.measures.record import plain, quantiles
 from mixerlens.report.charts import distance_series, step_series
 from mixerlens.report.maps import Pooled, is_signed, levels, thumbnail
-from mixerlens.report.words import GLOSSARY, number
+from mixerlens.report.words import GLOSSARY, count, number
 
 CURVE_POINTS = 140
 FRAME = 2.0  # the largest radius the unit circle's picture shows
@@ -119,8 +119,8 @@ def _facts(measured: Measured, head: int, shown: int, spectral: list[float], uni
     low, middle, high = (number(x) for x in quantiles(_radii(s, head), (0.05, 0.5, 0.95)).tolist())
     facts = [
         Fact("Mean distance", f"{number(float(h.mean[head]))} (uniform {number(h.uniform_mean)})", "Mean distance"),
-        Fact("Effective context, 90 %", f"{number(float(h.effective_context[head]))} {unit}s", "Effective context"),
-        Fact("Half-life, measured", f"{number(float(h.half_life_measured[head]))} {unit}s", "Half-life, measured"),
+        Fact("Effective context, 90 %", count(float(h.effective_context[head]), unit), "Effective context"),
+        Fact("Half-life, measured", count(float(h.half_life_measured[head]), unit), "Half-life, measured"),
         Fact("Half-life from the spectrum", _range(spectral), "Half-life from the spectrum"),
         Fact("Slowest |λ|", middle if low == high else f"{middle} ({low} – {high})", "Spectrum"),
     ]

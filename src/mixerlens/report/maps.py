@@ -21,6 +21,7 @@ from mixerlens.readout import Relu, Sigmoid
 POWER = 3
 OVERVIEW = 320  # cells a side of the coarse level, where there is a finer one
 THUMBNAIL = 32
+COLOUR_QUANTILE = 0.995
 FINEST = 2048
 BYTES_A_CELL = 0.9 * 4 / 3  # incompressible codes, in base64
 
@@ -80,6 +81,7 @@ def levels(finest: Pooled, signed: bool) -> dict[str, Any]:
     return {
         "signed": signed,
         "max": most,
+        "top": colour_end(finest.values, most),
         "levels": [
             {
                 "pixels": len(level.values),
@@ -96,7 +98,25 @@ def thumbnail(finest: Pooled, signed: bool) -> dict[str, Any]:
     """A small map on its own scale."""
     small = finest.coarser(-(-len(finest.values) // THUMBNAIL))
     most = float(np.abs(small.values).max())
-    return {"pixels": len(small.values), "data": _text(encode(small.values, most, signed).tobytes())}
+    return {
+        "pixels": len(small.values),
+        "signed": signed,
+        "max": most,
+        "top": colour_end(small.values, most),
+        "data": _text(encode(small.values, most, signed).tobytes()),
+    }
+
+
+def colour_end(values: NDArray[np.float64], most: float) -> float:
+    """Where the colours end: the largest cell, or the 99.5 % quantile of those that are not zero if it is far below.
+
+    Softmax gives the first row one coefficient of 1 whatever the model does; it should not darken all others.
+    """
+    size = np.abs(values[values != 0])
+    if not len(size):
+        return most
+    high = float(np.quantile(size, COLOUR_QUANTILE))
+    return high if 2 * high < most else most
 
 
 def encode(values: NDArray[np.float64], most: float, signed: bool) -> NDArray[np.int8] | NDArray[np.uint8]:

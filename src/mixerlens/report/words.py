@@ -47,6 +47,11 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
+def count(value: float, unit: str) -> str:
+    """A number of things: "1 token", "2 tokens"."""
+    return f"{number(value)} {unit}{'' if value == 1 else 's'}"
+
+
 GLOSSARY: dict[str, str] = {
     "Coefficient α": "How strongly the output at one token (row i) uses the value at another (column j): the output is "
     "the sum over j of α times the value. Every mixer here, attention or recurrent, is such a table.",

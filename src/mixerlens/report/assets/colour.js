@@ -7,10 +7,13 @@ const DIVERGING = {
   dark: ["#a6d5ff", "#5fa3e0", "#2c5078", "#17191c", "#7c4522", "#d98243", "#ffd2a6"],
 };
 const POWER = 3;
+// A scale takes the part of the picture's colour range, 0..1, to a place among the colours. The range ends at map.top, the
+// 99.5 % quantile where that is far below the largest cell; the logarithm spans up to the largest, "row" to a row's own.
 const SCALES = {
-  linear: { name: "linear", to: (x) => x, from: (x) => x },
-  root: { name: "square root", to: Math.sqrt, from: (x) => x * x },
-  log: { name: "logarithmic, 4 decades", to: (x) => (x <= 0 ? 0 : Math.max(0, 1 + Math.log10(x) / 4)), from: (x) => (x <= 0 ? 0 : 10 ** (4 * (x - 1))) },
+  root: { to: Math.sqrt, from: (x) => x * x, end: (map) => map.top },
+  linear: { to: (x) => x, from: (x) => x, end: (map) => map.top },
+  log: { to: (x) => (x <= 0 ? 0 : Math.max(0, 1 + Math.log10(x) / 4)), from: (x) => (x <= 0 ? 0 : 10 ** (4 * (x - 1))), end: (map) => map.max },
+  row: { to: Math.sqrt, from: (x) => x * x, end: (map) => map.max },
 };
 
 let printing = false;
@@ -43,12 +46,25 @@ function storageError(code, map) {
 }
 
 function colourTable(map, scale) {
-  const table = new Uint32Array(256);
+  const table = new Uint32Array(256), stretch = map.max > 0 ? map.max / SCALES[scale].end(map) : 0;
   for (let code = 0; code < 256; code++) {
     const number = map.signed ? (code > 127 ? code - 256 : code) / 127 : code / 255;
-    const x = Math.sign(number) * SCALES[scale].to(Math.abs(number) ** POWER);
+    const x = Math.sign(number) * SCALES[scale].to(Math.min(1, stretch * Math.abs(number) ** POWER));
     const [r, g, b] = colourOf(x, map.signed);
     table[code] = (255 << 24) | (b << 16) | (g << 8) | r;
+  }
+  return table;
+}
+
+// for "row": codes of a row stretched so that its largest gets the last colour (v / largest = (c / largest c) ** 3)
+function rowStretch(codes, pixels, row, signed) {
+  const top = signed ? 127 : 255, table = new Uint8Array(256);
+  let most = 0;
+  for (let k = row * pixels; k < (row + 1) * pixels; k++) most = Math.max(most, signed && codes[k] > 127 ? 256 - codes[k] : codes[k]);
+  for (let code = 0; code < 256; code++) {
+    const size = signed && code > 127 ? 256 - code : code;
+    const grown = most ? Math.min(top, Math.round((size * top) / most)) : 0;
+    table[code] = signed && code > 127 ? (256 - grown) & 255 : grown;
   }
   return table;
 }

@@ -9,6 +9,8 @@ class HeatMap {
     this.canvas = figure.querySelector("canvas.plot");
     this.view = { x: 0, y: 0, span: this.time };
     this.scale = "root"; this.row = null; this.pointers = new Map();
+    const longest = page.tokens ? page.tokens.reduce((most, token) => Math.max(most, token.length), 0) : 0;
+    this.room = 14 + 6.7 * Math.min(11, longest);
     this.listen();
   }
 
@@ -32,7 +34,7 @@ class HeatMap {
     const wide = this.canvas.clientWidth || 480;
     const cell = (wide - 60) / this.view.span;
     this.labels = cell >= 11 && this.page.tokens !== null;
-    const margin = this.labels ? Math.min(92, wide * 0.2) : 56;
+    const margin = this.labels ? Math.min(this.room, wide * 0.2) : 56;
     return { left: margin, top: 6, size: wide - margin - 6, wide, high: wide };
   }
 
@@ -51,13 +53,16 @@ class HeatMap {
     const out = new Uint32Array(picture.data.buffer);
     const tokens = new Int32Array(size);
     const step = this.view.span / size;
+    let row = -1, stretch = null;
     for (let x = 0; x < size; x++) tokens[x] = Math.min(this.time - 1, Math.floor(this.view.x + (x + 0.5) * step));
     for (let y = 0; y < size; y++) {
       const i = Math.min(this.time - 1, Math.floor(this.view.y + (y + 0.5) * step));
       const start = level.cell[i] * level.pixels;
+      if (this.scale === "row" && level.cell[i] !== row) { row = level.cell[i]; stretch = rowStretch(level.codes, level.pixels, row, this.head.map.signed); }
       for (let x = 0; x < size; x++) {
         if (this.head.causal && tokens[x] > i) break; // the future stays blank
-        out[y * size + x] = table[level.codes[start + level.cell[tokens[x]]]];
+        const code = level.codes[start + level.cell[tokens[x]]];
+        out[y * size + x] = table[stretch ? stretch[code] : code];
       }
     }
     const ink = getComputedStyle(document.body);
@@ -227,13 +232,15 @@ class HeatMap {
     const pooled = finest.side > 1 ? ` (means over ${finest.side} × ${finest.side} pairs)` : "";
     box.append(element("p", {}, `What ${this.page.unit} ${at.i}${tokens ? ` “${tokens[at.i]}”` : ""} reads, coloured as above${pooled}. Click another row to change it.`));
     const list = element("div", { class: "tokens" });
-    const table = colourTable(this.head.map, this.scale);
+    const table = colourTable(this.head.map, this.scale), row = finest.cell[at.i];
+    const stretch = this.scale === "row" ? rowStretch(finest.codes, finest.pixels, row, this.head.map.signed) : Uint8Array.from({ length: 256 }, (_, k) => k);
     for (let j = 0; j < this.time; j++) {
       const span = element("span", {}, tokens ? tokens[j] : " " + j);
       if (!this.head.causal || j <= at.i) {
-        const { value, code } = this.value(at.i, j, finest);
+        const { value, code: stored } = this.value(at.i, j, finest), code = stretch[stored];
         const [r, g, b] = [table[code] & 255, (table[code] >> 8) & 255, (table[code] >> 16) & 255];
-        const strength = this.head.map.max > 0 ? SCALES[this.scale].to(Math.abs(value) / this.head.map.max) : 0;
+        const size = Math.abs(decode(code, this.head.map)) / (SCALES[this.scale].end(this.head.map) || 1);
+        const strength = SCALES[this.scale].to(Math.min(1, size));
         if (strength > 0.02) span.style.background = `rgb(${r} ${g} ${b} / ${(0.2 + 0.8 * strength).toFixed(2)})`; // weak ones fade into the page
         if (strength > 0.4) span.style.color = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#111" : "#fff";
         span.title = `${j}: ${number(value)}`;
@@ -265,6 +272,9 @@ function legend(box, map, scale) {
     pen.fillStyle = `rgb(${colourOf(part, map.signed).join(" ")})`;
     pen.fillRect(x, 0, 1, 1);
   }
-  for (const part of map.signed ? [-1, -0.5, 0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) values.push(Math.sign(part) * map.max * SCALES[scale].from(Math.abs(part)));
-  ticks.replaceChildren(...values.map((v) => element("span", {}, (map.signed && v > 0 ? "+" : "") + number(v))));
+  for (const part of map.signed ? [-1, -0.5, 0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) values.push(Math.sign(part) * SCALES[scale].from(Math.abs(part)) * (scale === "row" ? 1 : SCALES[scale].end(map)));
+  const cut = scale !== "row" && SCALES[scale].end(map) < map.max;
+  const mark = (k) => (!cut ? "" : k === values.length - 1 ? "≥ " : k === 0 && map.signed ? "≤ " : "");
+  ticks.replaceChildren(...values.map((v, k) => element("span", {}, mark(k) + (map.signed && v > 0 ? "+" : "") + number(v))));
+  box.querySelector("p").textContent = scale === "row" ? "parts of the largest |value| of each row" : cut ? `colours end at the 99.5 % quantile; the largest is ${number(map.max)}` : "";
 }

@@ -5,7 +5,7 @@ const maps = [];
 
 function thumbnail(canvas, head) {
   const { pixels, data } = head.thumb;
-  const codes = bytesOf(data), table = colourTable(head.map, "root");
+  const codes = bytesOf(data), table = colourTable(head.thumb, "root");
   canvas.width = canvas.height = pixels;
   const picture = new ImageData(pixels, pixels), out = new Uint32Array(picture.data.buffer);
   for (let k = 0; k < codes.length; k++) if (!head.causal || k % pixels <= Math.floor(k / pixels)) out[k] = table[codes[k]];

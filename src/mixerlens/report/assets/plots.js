@@ -46,7 +46,8 @@ function tokenChart(series, page) {
   const svg = chart(wide, high, series.label);
   const usable = (v) => v !== null && v > 0;
   const all = [...series.value, ...(series.low || []), ...(series.high || []), ...(series.through || [])].filter(usable).map(Math.log10);
-  const floor = Math.floor(Math.max(-9, Math.min(...all, 0))), roof = Math.max(floor + 1, Math.ceil(Math.min(9, Math.max(...all, 0))));
+  const floor = all.length ? Math.floor(Math.max(-9, Math.min(...all))) : -1;
+  const roof = Math.max(floor + 1, all.length ? Math.ceil(Math.min(9, Math.max(...all))) : 0);
   const x = (t) => left + ((wide - left - right) * t) / Math.max(1, page.time - 1);
   const y = (v) => top + ((high - top - bottom) * (roof - Math.min(roof, Math.max(floor, Math.log10(v))))) / (roof - floor);
   const step = Math.max(1, Math.ceil((roof - floor) / 5));
