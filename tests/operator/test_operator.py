@@ -243,6 +243,22 @@ def test_states_of_packed_sequences(kind):
         assert plain.error(end, last) <= 1e-12
 
 
+def test_a_state_does_not_pass_padding():
+    """An initial state belongs to the first token's segment: padding there neither reads it nor hands it on."""
+    case = kinds.TestScalarLogDecay()
+    p = case.leaves(9)
+    support = Support(segments=torch.tensor([[-1, -1, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1, -1, -1]]))
+    op = case.dynamics(p, support=support).operator()
+    start = randn(BATCH, HEADS, case.dim, 2)
+    y, end = op.apply(p["v"], initial_state=start, return_state=True)
+    fresh, fresh_end = op.apply(p["v"], return_state=True)
+    assert torch.equal(y[0], fresh[0])
+    assert (y[0, :2] == 0).all()
+    assert (y[1, :5] - fresh[1, :5]).abs().amin() > 0
+    assert torch.equal(y[1, 5:], fresh[1, 5:])
+    assert torch.equal(end, fresh_end)
+
+
 def test_states_that_do_not_exist_are_refused():
     case = kinds.TestScalarLogDecay()
     p = case.leaves(9)
