@@ -27,7 +27,7 @@ def test_the_quickstart_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(quickstart(), "README.md", "exec"), names)
-    assert capsys.readouterr().out == "gated_delta_net (1, 4, 30, 30) all checks hold: True\n"
+    assert capsys.readouterr().out == "gated_delta_net (1, 4, 31, 31) all checks hold: True\n"
     values = names["mixer"].values
     values = values.repeat_interleave(4 // values.shape[2], dim=2)
     by_hand = (names["alpha"] @ values.transpose(1, 2)).transpose(1, 2)

@@ -1,0 +1,40 @@
+"""The command line on the shipped models: what holds, and the one fault of the library that does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+SPECIMENS = Path(__file__).resolve().parents[2] / "specimens"
+
+
+def verify(mixerlens, name: str, *options) -> tuple[int, list[dict]]:
+    result = mixerlens("verify", SPECIMENS / name, *options, "--json")
+    assert result.stderr == ""
+    return result.exit_code, json.loads(result.stdout)["checks"]
+
+
+@pytest.mark.parametrize("name", ["qwen3-next-bytes", "digits-s4d"])
+def test_models_that_are_right(name, mixerlens):
+    code, checks = verify(mixerlens, name)
+    assert code == 0 and {check["status"] for check in checks} <= {"pass", "n/a"}
+    errors = [check["max_rel"] for check in checks if check["check"] == "operator"]
+    assert errors and max(errors) <= 1e-5
+    assert all(check["tolerance"] <= 1e-5 for check in checks if check["check"] == "operator")
+
+
+@pytest.mark.parametrize("name", ["qwen3-next-bytes", "digits-s4d", "jamba-bytes"])
+def test_operators_in_float64_against_a_recurrence(name, mixerlens):
+    _, checks = verify(mixerlens, name, "--checks", "operator", "--dtype", "float64")
+    errors = [check["max_rel"] for check in checks if check["variant"] == "recurrence"]
+    assert errors and max(errors) <= 1e-11
+
+
+def test_jamba_fails_in_chunks_alone(mixerlens):
+    """transformers restarts the state of Mamba-1 when several tokens continue a cache."""
+    text = (SPECIMENS / "text" / "held-out.txt").read_text(encoding="utf-8")[:200]
+    code, checks = verify(mixerlens, "jamba-bytes", "--text", text)
+    assert code == 1 and {check["check"] for check in checks if check["status"] == "fail"} == {"chunk"}
+    assert max(check["max_rel"] for check in checks if check["check"] == "chunk") > 1e-3
