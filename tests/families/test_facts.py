@@ -7,7 +7,7 @@ import torch
 
 from mixerlens import families
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.errors import InputError
+from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.evolution import Rotation
 from mixerlens.readout import Exp
 
@@ -123,6 +123,13 @@ def test_segments_equal_separate_sequences():
         for part in (slice(0, 11), slice(11, 31)):
             want[:, :, part, part] = make(part).operator().to_dense()
         assert (packed - want).abs().max() <= 1e-13 * want.abs().max()
+
+
+def test_what_alibi_cannot_do_exactly_is_refused():
+    q, k, slopes = randn(*GRID, DIM), randn(*GRID, DIM), torch.tensor([0.5, 0.03])
+    for options in ({"causal": False}, {"rope": torch.rand(2)}):
+        with pytest.raises(UnsupportedError, match="ALiBi"):
+            families.softmax_attention(query=q, key=k, alibi=slopes, **options)
 
 
 def test_wrong_shapes_are_refused_in_one_line():

@@ -42,6 +42,28 @@ def test_rope_is_llamas():
     assert error(families.softmax_attention(query=q, key=k, rope=-angles).operator() @ v, want) > 0.05
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_partial_rope_turns_the_first_dimensions_only(layout, causal):
+    """As GPT-NeoX (half) and GPT-J (interleaved) do with rotary_dim below the head's dimension."""
+    from transformers.models.gptj import modeling_gptj
+    from transformers.models.llama import modeling_llama
+
+    q, k, v = (randn(BATCH, TIME, HEADS, DIM) for _ in range(3))
+    angles = torch.tensor([0.7, 0.02], dtype=torch.float64)
+    turn = (torch.arange(TIME).double()[:, None] * angles)[None]
+    first = [x[..., :4] for x in (q, k)]
+    if layout == "half":
+        cos, sin = turn.cos().repeat(1, 1, 2), turn.sin().repeat(1, 1, 2)
+        first = modeling_llama.apply_rotary_pos_emb(*first, cos, sin, unsqueeze_dim=2)
+    else:
+        first = [modeling_gptj.apply_rotary_pos_emb(x, turn.sin(), turn.cos()) for x in first]
+    turned = [torch.cat([a, x[..., 4:]], -1).transpose(1, 2) for a, x in zip(first, (q, k), strict=True)]
+    want = F.scaled_dot_product_attention(*turned, v.transpose(1, 2), is_causal=causal).transpose(1, 2)
+    dynamics = families.softmax_attention(query=q, key=k, rope=angles, rope_layout=layout, causal=causal)
+    assert error(dynamics.operator() @ v, want) <= 1e-12
+
+
 def test_gated_delta_net_is_transformers():
     from transformers.models.qwen3_next.modeling_qwen3_next import (
         torch_chunk_gated_delta_rule,
