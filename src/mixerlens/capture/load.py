@@ -6,12 +6,13 @@ weights_only=True.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def _gguf(path: Path, dtype: torch.dtype | None) -> Loaded:
     where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     folder = str(path.parent)
     try:
-        with quiet():
+        with quiet(), _no_gguf_bar():
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype or torch.float32, output_loading_info=True, trust_remote_code=False, **where
             )
@@ -192,6 +193,19 @@ def _gguf(path: Path, dtype: torch.dtype | None) -> Loaded:
         raise ModelError(f"{path} cannot be read as GGUF: {one_line(error)}") from error
     unused = check_complete(info, model, str(path))
     return Loaded(_plain_experts(model), str(path), lambda: _read_tokenizer(folder, **where), unused)
+
+
+@contextlib.contextmanager
+def _no_gguf_bar() -> Iterator[None]:
+    """The reader of .gguf files has a progress bar of its own that no setting turns off."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = reader.tqdm
+    reader.tqdm = lambda tensors, **_: tensors  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
 
 
 def _model_class(transformers: Any, config: Any) -> Any:

@@ -26,19 +26,17 @@ def difference(result: Tensor, reference: Tensor, valid: Tensor | None = None) -
 
     valid: bool (batch, time), or None for all tokens.
     """
-    reference = reference.to(result.device)
-    wide = torch.complex128 if result.is_complex() or reference.is_complex() else torch.float64
-    result, reference = result.to(wide), reference.to(wide)
-    keep = torch.ones(result.shape[:2], dtype=torch.bool) if valid is None else valid
-    keep = keep.to(result.device)[:, :, None, None]
-    for name, x in (("result", result), ("reference", reference)):
-        wrong = ~torch.isfinite(x) & keep
-        if wrong.any():
-            _, position, head, _ = wrong.nonzero()[0].tolist()
-            return Difference(float("nan"), float("nan"), head, position, f"the {name} is NaN or infinite")
-    error = torch.where(keep, (result - reference).abs(), 0)
-    scale = torch.where(keep, reference.abs(), 0).amax((0, 1, 3))
-    by_head = error.amax((0, 1, 3))
+    common = torch.promote_types(torch.promote_types(result.dtype, reference.dtype), torch.float32)
+    reference = reference.to(result.device, common)
+    error, size = (result.to(common) - reference).abs(), reference.abs()
+    if valid is not None:
+        hidden = ~valid.to(result.device)[:, :, None, None]
+        error, size = error.masked_fill(hidden, 0), size.masked_fill(hidden, 0)
+    by_head, scale = error.amax((0, 1, 3)).double(), size.amax((0, 1, 3)).double()
+    if not (torch.isfinite(by_head) & torch.isfinite(scale)).all():
+        _, position, head, _ = (~torch.isfinite(error)).nonzero()[0].tolist()
+        which = "result" if torch.isfinite(size[:, position, head]).all() else "reference"
+        return Difference(float("nan"), float("nan"), head, position, f"the {which} is NaN or infinite")
     relative = torch.where(by_head == 0, 0.0, by_head / scale)
     head = int(relative.argmax())
     position = int(error[:, :, head].amax((0, 2)).argmax())
