@@ -224,6 +224,7 @@ class CoefficientDynamics:
             key=self.key.detach(),
             evolution=self.evolution.detach(),
             scaling=None if self.scaling is None else self.scaling.detach(),
+            normalizer=self.normalizer.detach(),
         )
 
 

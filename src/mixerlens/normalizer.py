@@ -32,6 +32,9 @@ class Normalizer:
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Normalizer:
         return self
 
+    def detach(self) -> Normalizer:
+        return self
+
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         """Named (batch, time, heads) sizes that must broadcast with the rest."""
         return {}
@@ -96,6 +99,9 @@ class RowSumSink(RowSum):
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> RowSumSink:
         return RowSumSink(self.sink.to(device=device, dtype=dtype))
 
+    def detach(self) -> RowSumSink:
+        return RowSumSink(self.sink.detach())
+
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         return {"sink": (1, 1, self.sink.shape[0])}
 
@@ -123,6 +129,9 @@ class PerToken(Normalizer):
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> PerToken:
         return PerToken(self.eta.to(device=device, dtype=dtype))
+
+    def detach(self) -> PerToken:
+        return PerToken(self.eta.detach())
 
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         batch, time, heads = self.eta.shape

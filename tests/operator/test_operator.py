@@ -342,3 +342,11 @@ def test_parts_that_do_not_fit_are_refused():
         with pytest.raises(InputError) as refused:
             bad()
         assert "\n" not in str(refused.value)
+
+
+def test_detached_dynamics_carry_no_history_in_any_part():
+    leaves = [randn(1, 7, 2, 4), randn(1, 7, 2, 4), randn(1, 7, 2), randn(1, 7, 2).abs() + 1, -randn(1, 7, 2).abs()]
+    q, k, b, eta, g = (x.requires_grad_() for x in leaves)
+    mixer = CoefficientDynamics(q, k, Scalar(log_decay=g), scaling=b, normalizer=PerToken(eta))
+    assert mixer.operator().to_dense().requires_grad
+    assert not mixer.detach().operator().to_dense().requires_grad

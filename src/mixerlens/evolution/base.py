@@ -141,7 +141,7 @@ class Evolution:
         return replace(self, **{name: take_heads(x, index, heads) for name, x in self.tensors().items()})
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
-        """Move, or widen, the parameters. They are never narrowed: a rounded decay or phase costs more than it saves."""
+        """Move or widen the parameters. They are never narrowed: a rounded decay or phase costs more than it saves."""
         moved = {}
         for name, x in self.tensors().items():
             target = x.dtype if dtype is None else torch.promote_types(x.dtype, dtype)

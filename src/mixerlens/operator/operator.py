@@ -59,7 +59,8 @@ class CoefficientOperator:
         """alpha @ values, starting from a state and handing one back: continue a sequence where it was cut.
 
         initial_state and the returned state: (batch, heads, dim, value_dim), S = sum_j u_j v_j^T after the last
-        token. Raises UnsupportedError where no state of that shape exists.
+        token, which is the state of that token's segment; an initial state belongs to the first token's segment, so a
+        cut between two segments hands over nothing. Raises UnsupportedError where no state of that shape exists.
         """
         self._forward_only("apply")
         if initial_state is None and not return_state:

@@ -17,7 +17,6 @@ def delta_net(
     query: Tensor,
     key: Tensor,
     beta: Tensor,
-    scale: float = 1.0,
     segments: Tensor | None = None,
 ) -> Tensor:
     """``S_t = S_{t-1} + beta_t k_t (v_t - S_{t-1}^T k_t)^T``, ``y_t = S_t^T q_t``.
@@ -26,7 +25,7 @@ def delta_net(
     beta (batch, time, heads).  Returns (batch, time, heads, value_dim) float64.
     """
     gate = torch.zeros_like(double(beta))
-    return gated_delta_net(value=value, query=query, key=key, log_decay=gate, beta=beta, scale=scale, segments=segments)
+    return gated_delta_net(value=value, query=query, key=key, log_decay=gate, beta=beta, segments=segments)
 
 
 def gated_delta_net(
@@ -36,7 +35,6 @@ def gated_delta_net(
     key: Tensor,
     log_decay: Tensor,
     beta: Tensor,
-    scale: float = 1.0,
     segments: Tensor | None = None,
 ) -> Tensor:
     """The delta rule on the decayed state ``exp(log_decay_t) S_{t-1}``: the gate comes before the correction.
@@ -44,7 +42,7 @@ def gated_delta_net(
     Shapes as :func:`delta_net`; log_decay (batch, time, heads) <= 0.
     """
     heads = max(query.shape[2], key.shape[2], value.shape[2], beta.shape[2])
-    q, k, v = per_head(query, heads) * scale, per_head(key, heads), per_head(value, heads)
+    q, k, v = per_head(query, heads), per_head(key, heads), per_head(value, heads)
     alpha, beta = torch.exp(double(log_decay)), double(beta)
     keep, real = boundaries(segments, v.shape[0], v.shape[1])
     state = torch.zeros(v.shape[0], heads, q.shape[3], v.shape[3], dtype=torch.float64)

@@ -19,11 +19,11 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.readout import Relu, Sigmoid
 
 POWER = 3
-OVERVIEW = 320  # cells a side of the coarse level, where there is a finer one
+COARSEST = 200  # cells a side: levels are halved down to this, so that no screen has to leave cells out
 THUMBNAIL = 32
 COLOUR_QUANTILE = 0.995
 FINEST = 2048
-BYTES_A_CELL = 0.9 * 4 / 3  # incompressible codes, in base64
+BYTES_A_CELL = 0.9 * 4 / 3 * 4 / 3  # incompressible codes, in base64, with all coarser levels
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,10 @@ def pooled_maps(d: CoefficientDynamics, pixels: int) -> list[Pooled]:
 
 
 def levels(finest: Pooled, signed: bool) -> dict[str, Any]:
-    """The picture's data: levels from coarse to fine on one scale."""
-    pixels = len(finest.values)
+    """The picture's data: levels from coarse to fine, each half of the next, on one scale."""
     kept = [finest]
-    if pixels > 1.25 * OVERVIEW:
-        kept.insert(0, finest.coarser(-(-pixels // OVERVIEW)))
+    while len(kept[0].values) > COARSEST:
+        kept.insert(0, kept[0].coarser(2))
     most = max(float(np.abs(level.values).max()) for level in kept)
     return {
         "signed": signed,

@@ -24,10 +24,10 @@ class HeatMap {
     this.figure.dataset.ready = "1";
   }
 
-  // the coarsest stored level that still has a cell for every screen pixel; the finest where none has
+  // the finest stored level whose cells are no smaller than a screen pixel: a finer one would be drawn with cells left out
   level(pixels) {
-    const wanted = (pixels / this.view.span) * this.time;
-    return this.levels.find((level) => level.pixels >= Math.min(wanted, this.time)) || this.levels[this.levels.length - 1];
+    const fits = this.levels.filter((level) => (level.pixels * this.view.span) / this.time <= pixels);
+    return fits[fits.length - 1] || this.levels[0];
   }
 
   frame() {
