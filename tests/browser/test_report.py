@@ -19,7 +19,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WORDS = ["In", " the", " beginning", "\n", HOSTILE, "<img src=x onerror=alert(2)>", "\u202e", " God"]
-HYBRID = [("mamba", 40, 4), ("softmax_attention", 3, 8), ("gated_delta_net", 2, 6), ("bidirectional", 1, 4)]
+HYBRID = [("mamba", 20, 4), ("softmax_attention", 1, 8), ("gated_delta_net", 2, 6), ("bidirectional", 1, 4)]
 
 
 def chromium() -> str:
@@ -48,7 +48,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return {
         "hybrid": report.write(trace(HYBRID, 60, WORDS), certificate(("chunk",)), folder / "hybrid.html"),
         "long": report.write(
-            trace([("softmax_attention", 2, 8), ("gated_delta_net", 2, 8)], 2000, WORDS),
+            trace([("softmax_attention", 2, 8)], 2000, WORDS),
             certificate(),
             folder / "l.html",
         ),
@@ -115,7 +115,7 @@ def test_everything_is_drawn_without_a_word(browser, files, width, scheme):
     with Watched(browser, files["hybrid"], width, scheme) as w:
         assert w.page.locator(".verdict").inner_text().startswith("1 of 6 checks fail")
         cards = w.page.locator(".card").evaluate_all("cards => cards.map(c => c.id)")
-        assert len(cards) == 9 + 3 + 2 + 1
+        assert len(cards) == 9 + 1 + 2 + 1
         for card in cards:
             w.figure(card)
             assert w.colours(card) > 8, card
@@ -194,6 +194,7 @@ def test_two_thousand_tokens_zoom_to_finer_cells(browser, files):
     with Watched(browser, files["long"]) as w:
         assert "of 2000" in w.figure("M0H0").locator(".range").inner_text()
         *_, coarse = w.view("M0H0")
+        assert coarse == 4  # the finest that has no more cells than the plot has pixels: none is left out
         canvas = w.page.locator("#M0H0 canvas.plot")
         text = w.page.locator("#M0H0 .range").inner_text()
         assert f"mean of |α| over {coarse} × {coarse} pairs" in text
@@ -201,7 +202,7 @@ def test_two_thousand_tokens_zoom_to_finer_cells(browser, files):
         for _ in range(9):
             canvas.press("+")
         _, _, span, fine = w.view("M0H0")
-        assert span == 4 and fine <= coarse and w.colours("M0H0") >= 2
+        assert span == 4 and fine == 1 and w.colours("M0H0") >= 2
         canvas.press("0")
         assert w.view("M0H0")[2] == 2000
         w.quiet()

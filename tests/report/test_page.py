@@ -199,6 +199,22 @@ def test_a_batch_says_which_sequence_it_shows():
     assert last.layers[0].cards[1].facts[0].value.startswith(number(float(expected)))
 
 
+def test_padding_is_no_token():
+    padded = trace([("softmax_attention", 2, 4), ("gated_delta_net", 2, 4)], 12, ["a", "b"])
+    alone = trace([("softmax_attention", 2, 4), ("gated_delta_net", 2, 4)], 12, ["a", "b"])
+    for path, call in padded.mixers.items():
+        call.arguments["segments"] = torch.tensor([[-1] * 4 + [0] * 8])
+        for name, value in call.arguments.items():
+            if torch.is_tensor(value) and value.dim() > 2:
+                alone.mixers[path].arguments[name] = value[:, 4:]
+    for layer, same in zip(gather(padded, None).layers, gather(alone, None).layers, strict=True):
+        for card, expected in zip(layer.cards, same.cards, strict=True):
+            facts = {fact.name: fact.value for fact in card.facts if not fact.name.startswith("State")}
+            assert facts == {fact.name: fact.value for fact in expected.facts if not fact.name.startswith("State")}
+            assert card.picture["distance"]["value"][:4] == [None] * 4
+    assert report.build(padded, None)
+
+
 def test_one_token_and_max_heads():
     page = report.build(trace([("softmax_attention", 2, 4), ("mamba", 3, 2)], 1, ["a"]), None)
     assert len(pictures(page)["heads"]) == 5
@@ -233,8 +249,8 @@ def test_two_thousand_tokens_stay_small():
     page = report.build(trace([("softmax_attention", 3, 8), ("gated_delta_net", 3, 8)], 2000, ["a ", "b"]), None)
     assert len(page) < 15e6
     for head in pictures(page)["heads"]:
-        coarse, fine = head["map"]["levels"]
-        assert coarse["pixels"] <= 320 < fine["pixels"] and fine["edges"][-1] == 2000
+        coarse, *_, fine = head["map"]["levels"]
+        assert coarse["pixels"] <= 200 and fine["pixels"] >= 1000 and fine["edges"][-1] == 2000
 
 
 def test_words_and_numbers():
