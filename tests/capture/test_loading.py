@@ -72,7 +72,9 @@ def test_info_is_plain_data(folder):
 def test_missing_paths_and_wrong_files(folder, tmp_path):
     refused(ModelError, r"no/such/folder/here does not exist", "no/such/folder/here")
     refused(ModelError, r"model\.gguf does not exist", str(tmp_path / "model.gguf"))
-    refused(ModelError, r"missing-model is no folder here, not in the cache, and the hub does not answer", "missing-model")
+    refused(
+        ModelError, r"missing-model is no folder here, not in the cache, and the hub does not answer", "missing-model"
+    )
     refused(ModelError, r"model\.safetensors is a file: name the folder", folder / "model.safetensors")
     refused(InputError, "a model is a folder, a hub id, a .gguf file or a torch.nn.Module, not a int", 7)
     broken = tmp_path / "broken.gguf"

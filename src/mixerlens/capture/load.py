@@ -234,9 +234,20 @@ def _plain_experts(model: Any) -> nn.Module:
 
 
 def _tokenizer(name: str, local: bool) -> Any:
-    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in TOKENIZER_FILES):
-        return None
-    return _read_tokenizer(name, local_files_only=local)
+    """The tokenizer of a folder or hub id, None where it has no tokenizer file."""
+    if Path(name).is_dir():
+        there = any((Path(name) / file).is_file() for file in TOKENIZER_FILES)
+    else:
+        from transformers.utils import cached_file
+
+        lenient: dict[str, Any] = {
+            "local_files_only": local,
+            "_raise_exceptions_for_missing_entries": False,
+            "_raise_exceptions_for_connection_errors": False,
+        }
+        with quiet():
+            there = any(cached_file(name, file, **lenient) for file in TOKENIZER_FILES)
+    return _read_tokenizer(name, local_files_only=local) if there else None
 
 
 def _read_tokenizer(name: str, **where: Any) -> Any:
