@@ -65,7 +65,7 @@ def card(
     spectral = quantiles(h.half_life_spectrum[head], (0.05, 0.5, 0.95)).tolist()
     side = pooled.side
     map_caption = f"α, {'signed' if signed else 'magnitude'}. " + (
-        "Every coefficient is a cell."
+        "Zoomed in, every coefficient is a cell of its own."
         if side == 1
         else f"At the finest a cell is the mean over up to {side} × {side} pairs; pairs off the support count as zero."
     )
