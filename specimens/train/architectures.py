@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from transformers import ByT5Tokenizer, PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 BYTE_OFFSET = 3  # ByT5's ids: 0 padding, 1 end of text, 2 unknown, then the 256 bytes
 END = 1
@@ -24,11 +24,35 @@ ATTENTION_LAYER = 2
 SPECIAL = {"pad_token_id": 0, "eos_token_id": END, "bos_token_id": None}
 
 
-def byte_tokenizer() -> ByT5Tokenizer:
-    """A tokenizer of bytes: id = byte + 3, an end-of-text id appended to every text."""
-    from transformers import ByT5Tokenizer
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes with ByT5's ids: byte + 3, an end-of-text id appended to every text.
 
-    return ByT5Tokenizer(extra_ids=0, model_max_length=CONTEXT)
+    Built as a tokenizer.json, a vocabulary of 256 bytes and no merges: transformers' automatic choice looks for that
+    file with these model types, and passes ByT5's own class over.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    special = ["<pad>", "</s>", "<unk>"]
+    visible = bytes_to_unicode()  # the character that stands for each byte in a byte-level vocabulary
+    vocabulary = {token: i for i, token in enumerate(special)}
+    vocabulary |= {visible[byte]: byte + BYTE_OFFSET for byte in range(256)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    tokenizer.add_special_tokens(special)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", END)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
 
 
 def jamba(seed: int) -> PreTrainedModel:

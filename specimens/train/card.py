@@ -20,7 +20,7 @@ It is a specimen, not a useful language model.
 |---|---|
 | parameters | {parameters:,} (float32, embeddings tied) |
 | layers | {layers} |
-| vocabulary | 259: the 256 bytes after ByT5's three special ids; the tokenizer appends the end-of-text id |
+| vocabulary | 259: ByT5's ids, that is three special ones and the 256 bytes; the tokenizer appends the end-of-text id |
 | context | 4,096 positions, the last 3 % of the training steps at that length |
 
 ## Measured

@@ -67,11 +67,18 @@ def test_the_language_models_are_dense_hybrids_of_about_one_size(models, facts):
 
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_the_tokenizer_is_of_bytes(tokenizers, models, name):
-    text = 'He said, "Ναί" <script>\n\t& so on'
-    ids = tokenizers[name](text)["input_ids"]
-    assert ids == [byte + 3 for byte in text.encode()] + [1]
-    assert tokenizers[name].decode(ids, skip_special_tokens=True) == text
-    assert models[name].config.vocab_size == 259 == len(tokenizers[name])
+    from transformers import ByT5Tokenizer
+
+    byt5, ours = ByT5Tokenizer(extra_ids=0), tokenizers[name]
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x30000, 7), *range(0x100000, 0x110000, 1001)]))
+    for text in ('He said, "Ναί" <script>\n\t& so  on . \r\n', "", " ", every):
+        ids = ours(text, truncation=False)["input_ids"]
+        assert ids == [byte + 3 for byte in text.encode()] + [1]
+        assert ours.decode(ids, skip_special_tokens=True) == text
+        assert ids == byt5(text)["input_ids"]
+    assert ours(["a", "bcd"], padding=True)["input_ids"] == byt5(["a", "bcd"], padding=True)["input_ids"]
+    assert models[name].config.vocab_size == 259 == len(ours)
+    assert ours.model_max_length == models[name].config.max_position_embeddings
 
 
 @pytest.mark.parametrize("name", LANGUAGE)
