@@ -103,6 +103,9 @@ class CoefficientDynamics:
         heads = common("heads", {name: s[2] for name, s in self._sizes.items()}, groups=True)
         grouped = ("query", "key", "evolution direction")  # what may be shared by a group; the rest is 1 or a head each
         common("heads", {name: s[2] for name, s in self._sizes.items() if name not in grouped} | {"all heads": heads})
+        small, large = sorted(self._sizes[name][2] for name in ("query", "key"))
+        if large % small:
+            raise InputError(f"head groups of query and key, {small} and {large}, must divide one another")
         return heads
 
     @property
@@ -114,7 +117,8 @@ class CoefficientDynamics:
     def dtype(self) -> torch.dtype:
         """dtype of the scores, before the readout."""
         dtype = torch.promote_types(self.query.dtype, self.key.dtype)
-        return dtype.to_complex() if self.evolution.is_complex and not dtype.is_complex else dtype
+        has_complex = self.evolution.is_complex or (self.scaling is not None and self.scaling.is_complex())
+        return dtype.to_complex() if has_complex and not dtype.is_complex else dtype
 
     @property
     def coefficient_dtype(self) -> torch.dtype:

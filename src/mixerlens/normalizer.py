@@ -87,8 +87,8 @@ class RowSumSink(RowSum):
     sink: Tensor
 
     def __post_init__(self) -> None:
-        if self.sink.dim() != 1 or not bool(torch.isfinite(self.sink).all()):
-            raise InputError(f"sink must be finite scores of shape (heads,), got shape {tuple(self.sink.shape)}")
+        if self.sink.dim() != 1 or self.sink.is_complex() or not bool(torch.isfinite(self.sink).all()):
+            raise InputError(f"sink must be real finite scores of shape (heads,), got shape {tuple(self.sink.shape)}")
 
     def _sink(self, scores: Tensor) -> Tensor:
         return self.sink.to(scores.device, scores.dtype.to_real())[None, :, None, None]
@@ -113,8 +113,15 @@ class PerToken(Normalizer):
     eta: Tensor
 
     def __post_init__(self) -> None:
-        if self.eta.dim() != 3 or not bool(torch.isfinite(self.eta).all()) or bool((self.eta == 0).any()):
-            raise InputError(f"eta must be finite, not zero, (batch, time, heads); got shape {tuple(self.eta.shape)}")
+        if (
+            self.eta.dim() != 3
+            or self.eta.is_complex()
+            or not bool(torch.isfinite(self.eta).all())
+            or bool((self.eta == 0).any())
+        ):
+            raise InputError(
+                f"eta must be real, finite, not zero, (batch, time, heads); got shape {tuple(self.eta.shape)}"
+            )
 
     def rows(self, rows: tuple[int, int], like: Tensor) -> Tensor:
         """eta as (batch, heads, rows, 1)."""

@@ -84,7 +84,7 @@ def test_delta_rules_are_transformers(qkv, gated):
     beta = 1.99 * torch.rand(BATCH, TIME, HEADS, dtype=torch.float64)
     g = -torch.rand(BATCH, TIME, HEADS, dtype=torch.float64) if gated else torch.zeros_like(beta)
     want, _ = torch_chunk_gated_delta_rule(q, k, v, g=g, beta=beta, chunk_size=8)
-    arguments = {"value": v, "query": q, "key": k, "beta": beta, "scale": DIM**-0.5}
+    arguments = {"value": v, "query": q * DIM**-0.5, "key": k, "beta": beta}
     if gated:
         got = references.gated_delta_net(**arguments, log_decay=g)
     else:

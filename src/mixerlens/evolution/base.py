@@ -10,11 +10,15 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.shapes import spread, take_heads
+from mixerlens.shapes import spread, take_heads, wide
 
 
 class Carry:
-    """How a state crosses one chunk: the product of the chunk's A_t. This base is the identity."""
+    """How a state crosses one chunk: the product of the chunk's A_t. This base is the identity.
+
+    Parameters are float64 (complex128), and so should be what travels: the rounding of a constant factor is the same
+    in every chunk, so in float32 it would compound with the length.
+    """
 
     def forward(self, state: Tensor) -> Tensor:
         """(batch, heads, dim, m) -> the state after the chunk."""
@@ -45,10 +49,12 @@ class Matrix(Carry):
     matrix: Tensor
 
     def forward(self, state: Tensor) -> Tensor:
-        return self.matrix @ state
+        dtype = torch.promote_types(self.matrix.dtype, state.dtype)
+        return self.matrix.to(dtype) @ state.to(dtype)
 
     def backward(self, rows: Tensor) -> Tensor:
-        return rows @ self.matrix
+        dtype = torch.promote_types(self.matrix.dtype, rows.dtype)
+        return rows.to(dtype) @ self.matrix.to(dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +64,7 @@ class Factors:
     intra: (batch, heads, c, c); intra[i, j] = q_i^T A_i ... A_{j+1} k_j for j <= i, 0 above.
     emit: (batch, heads, c, dim); row i is q_i^T A_i ... A_lo: what query i reads of the state before the chunk.
     inject: (batch, heads, c, dim); row j is A_{hi-1} ... A_{j+1} k_j: what key j leaves at the end of the chunk.
-    carry: A_{hi-1} ... A_lo.
+    carry: A_{hi-1} ... A_lo, in float64.
     """
 
     intra: Tensor
@@ -89,8 +95,8 @@ class Evolution:
         """
         sizes = [(query.shape[0], 0, query.shape[1]), (key.shape[0], 0, key.shape[1]), *self.sizes().values()]
         batch, heads = max(s[0] for s in sizes), max(s[2] for s in sizes)
-        query, key = (spread(x, heads).expand(batch, heads, -1, -1) for x in (query, key))
-        dim = query.shape[-1]
+        dtype, dim = query.dtype, query.shape[-1]
+        query, key = (spread(wide(x), heads).expand(batch, heads, -1, -1) for x in (query, key))
         start = torch.eye(dim, dtype=query.dtype, device=query.device).expand(batch, heads, dim, dim)
         columns = start  # the product so far, then one impulse a token
         emit, intra = [], []
@@ -100,7 +106,9 @@ class Evolution:
             emit.append(read[..., :dim])
             intra.append(torch.nn.functional.pad(read[..., dim:], (0, hi - lo - i - 1)))
         product, inject = columns[..., :dim], columns[..., dim:]
-        return Factors(torch.stack(intra, -2), torch.stack(emit, -2), inject.mT, Matrix(product))
+        return Factors(
+            torch.stack(intra, -2).to(dtype), torch.stack(emit, -2).to(dtype), inject.mT.to(dtype), Matrix(product)
+        )
 
     def kernel(self, query: Tensor, key: Tensor, length: int) -> Tensor | None:
         """q^T A^l k for lags l < length, (batch, heads, length), where a time-invariant kind has a closed form.

@@ -58,20 +58,20 @@ class Delta(Evolution):
         dtype = query.dtype
         query, key, w = wide(query), wide(key), wide(tile(self.direction, lo, hi))
         beta = wide(tile(self.beta, lo, hi)).unsqueeze(-1)
-        a = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=query.device)
-        a = a if self.scalar is None else self.scalar.factor(lo, hi)
-        heads = max(query.shape[1], key.shape[1], w.shape[1], beta.shape[1], a.shape[1])
-        forward, backward, between = products(a, -1), reversed_products(a, -1), decay_matrix(a, a.dtype)
-        query, key, w = (spread(x, heads) for x in (query, key, w))
+        one = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=query.device)
+        a = one if self.scalar is None else self.scalar.factor(lo, hi)
+        kind = torch.complex128 if any(x.is_complex() for x in (query, key, w, beta, a)) else torch.float64
+        heads = max(x.shape[1] for x in (query, key, w, beta, a))
+        query, key, w = (spread(x, heads).to(kind) for x in (query, key, w))
+        a = a.to(kind)
+        forward, backward, between = products(a, -1), reversed_products(a, -1), decay_matrix(a, kind)
         system = (beta * (w @ w.mT * between)).tril(-1)
         target = (beta * (w @ key.mT * between)).tril(-1)
         start = beta * forward.unsqueeze(-1) * w
-        kind = torch.promote_types(system.dtype, torch.promote_types(target.dtype, start.dtype))
         leading = torch.broadcast_shapes(system.shape[:2], target.shape[:2], start.shape[:2])
-        system, target, start = (x.to(kind).expand(*leading, -1, -1) for x in (system, target, start))
+        system, target, start = (x.expand(*leading, -1, -1) for x in (system, target, start))
         solved = torch.linalg.solve_triangular(system, torch.cat([target, start], -1), upper=False, unitriangular=True)
         lost, lost_of_state = solved[..., : hi - lo], solved[..., hi - lo :]
-        query, key, w, between = (x.to(kind) for x in (query, key, w, between))
         reads = (query @ w.mT) * between
         kept = (backward.unsqueeze(-1) * w).mT  # what is left at the end of the chunk of one unit along w_t
         identity = torch.eye(query.shape[-1], dtype=kind, device=query.device)
@@ -79,7 +79,7 @@ class Delta(Evolution):
             intra=((query @ key.mT) * between - reads @ lost).to(dtype),
             emit=(forward.unsqueeze(-1) * query - reads @ lost_of_state).to(dtype),
             inject=(backward.unsqueeze(-1) * key - (kept @ lost).mT).to(dtype),
-            carry=Matrix((forward[..., -1, None, None] * identity - kept @ lost_of_state).to(dtype)),
+            carry=Matrix(forward[..., -1, None, None] * identity - kept @ lost_of_state),
         )
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:

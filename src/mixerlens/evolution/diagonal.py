@@ -61,7 +61,7 @@ class Diagonal(Evolution):
             intra=decayed_scores(query, key, a),
             emit=query * forward.to(query.dtype),
             inject=key * backward.to(key.dtype),
-            carry=DiagonalCarry(forward[..., -1, :].to(query.dtype)),
+            carry=DiagonalCarry(forward[..., -1, :]),
         )
 
     def kernel(self, query: Tensor, key: Tensor, length: int) -> Tensor | None:
@@ -72,24 +72,24 @@ class Diagonal(Evolution):
         weight = wide(query * key)
         block = max(1, int(length**0.5))
         blocks = -(-length // block)
-        coarse = self._power(block * torch.arange(blocks, device=weight.device))
-        fine = self._power(torch.arange(block, device=weight.device))
-        table = (weight.unsqueeze(-2).to(coarse.dtype) * coarse) @ fine.mT
+        if self.decay is not None:
+            a = wide(tile(self.decay, 0, 1))[:, :, 0]
+            fine = _powers(a, block)
+            coarse = _powers(fine[..., -1, :] * a, blocks)
+        else:
+            log = self._log_decay()
+            fine = _exponentials(log, torch.arange(block, device=log.device))
+            coarse = _exponentials(log, block * torch.arange(blocks, device=log.device))
+        coarse = weight.unsqueeze(-2).to(torch.promote_types(weight.dtype, coarse.dtype)) * coarse
+        table = coarse @ fine.to(coarse.dtype).expand(*fine.shape[:-1], weight.shape[-1]).mT
         return table.flatten(-2)[..., :length]
 
-    def _power(self, exponents: Tensor) -> Tensor:
-        """a^m for a time-invariant a: (batch, heads, exponents, dim)."""
-        m = exponents.to(torch.float64)[:, None]
-        if self.decay is not None:
-            a = wide(tile(self.decay, 0, 1))
-            return a ** exponents[:, None]  # integer powers keep zeros and signs exact
+    def _log_decay(self) -> Tensor:
+        """log a of a time-invariant a: (batch, heads, 1, dim)."""
         if self.log_decay is not None:
-            log = wide(tile(self.log_decay, 0, 1))
-        else:
-            assert self.rate is not None and self.step_size is not None
-            log = wide(tile(self.rate, 0, 1)) * wide(tile(self.step_size, 0, 1)).unsqueeze(-1)
-        # a closed gate (-inf) to the power 0 is 1, not NaN
-        return torch.exp(torch.where(m == 0, 0, log * torch.where(m == 0, 1, m)))
+            return wide(tile(self.log_decay, 0, 1))
+        assert self.rate is not None and self.step_size is not None
+        return wide(tile(self.rate, 0, 1)) * wide(tile(self.step_size, 0, 1)).unsqueeze(-1)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         def part(x: Tensor) -> Tensor:
@@ -106,3 +106,15 @@ class Diagonal(Evolution):
         for name, x in self.tensors().items():
             if name != "step_size" and x.shape[-1] not in (1, dim):
                 raise InputError(f"{name} has {x.shape[-1]} state dimensions, query and key have {dim}")
+
+
+def _powers(a: Tensor, count: int) -> Tensor:
+    """a^0, ..., a^(count - 1) by multiplication, exact for zeros: (..., dim) -> (..., count, dim)."""
+    factors = torch.cat([torch.ones_like(a).unsqueeze(-2), a.unsqueeze(-2).expand(*a.shape[:-1], count - 1, -1)], -2)
+    return products(factors, -2)
+
+
+def _exponentials(log: Tensor, exponents: Tensor) -> Tensor:
+    """exp(m log) for each exponent m: log (..., 1, dim) -> (..., exponents, dim). A closed gate (-inf) to 0 is 1."""
+    m = exponents.to(torch.float64)[:, None]
+    return torch.exp(torch.where(m == 0, 0, log * torch.where(m == 0, 1, m)))

@@ -81,6 +81,8 @@ class Rotation(Evolution):
         # R is orthogonal, so it may be undone: q_i^T R(P_i - P_j) k_j is an inner product of two turned vectors
         phase = self._phases(lo, hi)
         total = phase[..., -1:, :]
+        if phase.shape[1] > 1:  # an angle a head: the heads of a group part
+            query, key = spread(query, phase.shape[1]), spread(key, phase.shape[1])
         query, key = rotate(query, -phase, self.layout), rotate(key, -phase, self.layout)
         if self.scalar is None:
             heads = max(query.shape[1], key.shape[1])

@@ -52,7 +52,7 @@ class Scalar(Evolution):
             intra=spread(gram, heads) * decay_matrix(a, dtype),
             emit=spread(query, heads) * forward.to(dtype).unsqueeze(-1),
             inject=spread(key, heads) * backward.to(dtype).unsqueeze(-1),
-            carry=DiagonalCarry(forward[..., -1:].to(dtype)),
+            carry=DiagonalCarry(forward[..., -1:]),
         )
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:

@@ -73,6 +73,8 @@ def _with_bias(query: Tensor, key: Tensor, slopes: Tensor) -> tuple[Tensor, Tens
 
 def _with_rope(query: Tensor, key: Tensor, rope: Tensor, layout: str, causal: bool) -> tuple[Tensor, Tensor, Evolution]:
     dim, turned = query.shape[-1], 2 * rope.shape[-1]
+    if dim % 2:
+        raise InputError(f"rope needs an even head dimension, got {dim}")
     if rope.dim() != 1 or turned > dim:
         raise InputError(f"rope must be angles (pairs,) with at most {dim // 2} pairs, got shape {tuple(rope.shape)}")
     if turned < dim:  # partial rotary: put each plane's two dimensions where the full layout expects them
@@ -88,8 +90,6 @@ def _with_rope(query: Tensor, key: Tensor, rope: Tensor, layout: str, causal: bo
 
 def _partial_half(dim: int, turned: int, device: torch.device) -> Tensor:
     """A permutation (scores do not change) that puts rotated pair i at (i, i + dim / 2)."""
-    if dim % 2:
-        raise InputError(f"rope needs an even head dimension, got {dim}")
     index = torch.arange(dim, device=device)
     first, second, rest = index[: turned // 2], index[turned // 2 : turned], index[turned:]
     half = rest.numel() // 2

@@ -26,7 +26,7 @@ def s4d(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, length: int) -> Coefficient
     if not bool((A.real < 0).all()):
         raise InputError(f"Re A must be negative, its largest value is {float(A.real.max())}")
     exponent = wide(A) * wide(dt)[:, None]
-    held = torch.special.expm1(exponent.real) if not exponent.is_complex() else _expm1(exponent)
+    held = torch.special.expm1(exponent.real) if not exponent.is_complex() else expm1(exponent)
     key = (held / wide(A) * wide(B)).to(torch.promote_types(A.dtype, B.dtype))
     return CoefficientDynamics(
         query=C[None, None],
@@ -37,8 +37,8 @@ def s4d(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, length: int) -> Coefficient
     )
 
 
-def _expm1(z: Tensor) -> Tensor:
-    """exp(z) - 1 for complex z without cancellation at small |z|."""
+def expm1(z: Tensor) -> Tensor:
+    """exp(z) - 1 for complex z: no cancellation at small |z|, no overflow at very negative Re z."""
     grown = torch.special.expm1(z.real)
     half = torch.sin(z.imag / 2)
     return torch.complex(grown * torch.cos(z.imag) - 2 * half * half, (grown + 1) * torch.sin(z.imag))

@@ -64,7 +64,7 @@ def eta_ratio(d: CoefficientDynamics) -> EtaRatio:
         seen = torch.nn.functional.pad(block.mask[0], wide).expand(log_phi.shape)
         log_eta = torch.where(seen, log_phi, -torch.inf).logsumexp(-1)
         if sink is not None:
-            log_eta = torch.where(seen.any(-1), torch.logaddexp(log_eta, d.readout.log(sink[heads, None])), log_eta)
+            log_eta = torch.where(seen.any(-1), torch.logaddexp(log_eta, sink[heads, None]), log_eta)
         if block.lo > 0 and before is not None:
             earlier = before
         else:

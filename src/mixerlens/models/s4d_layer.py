@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..families.ssm import expm1
+from ..shapes import wide
 
 
 class S4D(nn.Module):
@@ -58,9 +60,9 @@ class S4D(nn.Module):
         exp(z l) with l = columns r + c is the product of two short tables, exp(z columns r) and exp(z c): no tensor of
         size features x modes x length exists, and no phase is accumulated.
         """
-        family = {name: _wide(tensor) for name, tensor in self.parameters_for_family().items()}
+        family = {name: wide(tensor) for name, tensor in self.parameters_for_family().items()}
         z = family["A"] * family["dt"][:, None]
-        held = 2 * torch.exp(z / 2) * torch.sinh(z / 2)  # exp(z) - 1 without its cancellation at small z
+        held = expm1(z)
         weight = family["C"] * held / family["A"] * family["B"]
         columns = math.isqrt(max(length - 1, 0)) + 1
         rows = -(-length // columns)
@@ -85,7 +87,3 @@ def causal_convolution(
     size = 2 * time
     spectrum = torch.fft.rfft(u, size, dim=1) * torch.fft.rfft(kernel, size).T
     return torch.fft.irfft(spectrum, size, dim=1)[:, :time]
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.errors import InputError
 from mixerlens.evolution import Factors
 from mixerlens.readout import RealPart
+from mixerlens.shapes import wide
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,16 @@ def numerators(dynamics: CoefficientDynamics, values: Tensor, state: Tensor | No
         imag, state_imag = numerators(dynamics, values.imag)
         return torch.complex(real, imag), state_real + 1j * state_imag
     dtype = torch.promote_types(dynamics.dtype, values.dtype)
-    batch, heads = max(dynamics.batch, values.shape[0]), dynamics.heads
     if state is None:
-        state = torch.zeros(batch, heads, dynamics.dim, values.shape[-1], dtype=dtype, device=values.device)
-    state, values, outputs = state.to(dtype), values.to(dtype), []
+        state = _no_state(dynamics, values, values.shape[-1])
+    elif state.is_complex() and not dtype.is_complex:
+        raise InputError("a complex state does not fit a real mixer: its imaginary part would be lost")
+    state, values, outputs = wide(state.to(dtype)), values.to(dtype), []
     for c in chunks(dynamics):
         v, f = values[:, :, c.lo : c.hi], c.factors
-        outputs.append(read(dynamics, f.intra.to(dtype) @ v + f.emit.to(dtype) @ state))
+        outputs.append(read(dynamics, f.intra.to(dtype) @ v + f.emit.to(dtype) @ state.to(dtype)))
         state = c.carry(state) + f.inject.to(dtype).mT @ v
-    return torch.cat(outputs, -2), state
+    return torch.cat(outputs, -2), state.to(dtype)
 
 
 def transposed_numerators(dynamics: CoefficientDynamics, cotangents: Tensor) -> Tensor:
@@ -97,14 +100,13 @@ def transposed_numerators(dynamics: CoefficientDynamics, cotangents: Tensor) -> 
         parts = (transposed_numerators(dynamics, part) for part in (cotangents.real, cotangents.imag))
         return torch.complex(*parts)
     dtype = torch.promote_types(dynamics.dtype, cotangents.dtype)
-    batch, heads = max(dynamics.batch, cotangents.shape[0]), dynamics.heads
-    rows = torch.zeros(batch, heads, cotangents.shape[-1], dynamics.dim, dtype=dtype, device=cotangents.device)
+    rows = _no_state(dynamics, cotangents, cotangents.shape[-1]).mT
     cotangents, outputs = cotangents.to(dtype), []
     starts = list(range(0, dynamics.time, dynamics.evolution.chunk))
     for lo in reversed(starts):
         c = chunk(dynamics, lo, min(lo + dynamics.evolution.chunk, dynamics.time))
         w, f = cotangents[:, :, c.lo : c.hi], c.factors
-        outputs.append(read(dynamics, f.intra.to(dtype).mT @ w + f.inject.to(dtype) @ rows.mT))
+        outputs.append(read(dynamics, f.intra.to(dtype).mT @ w + f.inject.to(dtype) @ rows.mT.to(dtype)))
         rows = c.carry_back(rows) + w.mT @ f.emit.to(dtype)
     return torch.cat(outputs[::-1], -2)
 
@@ -112,12 +114,18 @@ def transposed_numerators(dynamics: CoefficientDynamics, cotangents: Tensor) -> 
 def state_after(dynamics: CoefficientDynamics, values: Tensor, t: int) -> Tensor:
     """S_t = sum_{j <= t} u_{t,j} v_j^T: (batch, heads, dim, m) for value tiles (batch, heads, time, m)."""
     dtype = torch.promote_types(dynamics.dtype, values.dtype)
-    batch = max(dynamics.batch, values.shape[0])
-    shape = (batch, dynamics.heads, dynamics.dim, values.shape[-1])
-    state = torch.zeros(shape, dtype=dtype, device=values.device)
+    state = _no_state(dynamics, values, values.shape[-1])
     for c in chunks(dynamics, 0, t + 1):
         state = c.carry(state) + c.factors.inject.to(dtype).mT @ values[:, :, c.lo : c.hi].to(dtype)
-    return state
+    return state.to(dtype)
+
+
+def _no_state(dynamics: CoefficientDynamics, values: Tensor, width: int) -> Tensor:
+    """Zeros (batch, heads, dim, width) in float64 (complex128): what travels from chunk to chunk is never rounded to
+    float32, or the rounding of the carries, the same in every chunk, would grow with the length."""
+    dtype = torch.promote_types(torch.promote_types(dynamics.dtype, values.dtype), torch.float64)
+    batch = max(dynamics.batch, values.shape[0])
+    return torch.zeros(batch, dynamics.heads, dynamics.dim, width, dtype=dtype, device=values.device)
 
 
 def halves(dynamics: CoefficientDynamics, cut: int) -> tuple[Tensor, Tensor]:
@@ -126,13 +134,14 @@ def halves(dynamics: CoefficientDynamics, cut: int) -> tuple[Tensor, Tensor]:
     emit (batch | 1, heads, time - cut, dim), inject (batch | 1, heads, cut, dim).
     """
     shape, n = (dynamics.batch, dynamics.heads), dynamics.dim
-    identity = torch.eye(n, dtype=dynamics.dtype, device=dynamics.device).expand(*shape, n, n)
+    kind = torch.promote_types(dynamics.dtype, torch.float64)
+    identity = torch.eye(n, dtype=kind, device=dynamics.device).expand(*shape, n, n)
     across, inject = identity, []  # the product of the carries between a chunk and the cut, as a matrix
     for c in reversed(list(chunks(dynamics, 0, cut))):
-        inject.append((c.factors.inject @ across.mT).expand(*shape, -1, -1))
+        inject.append((wide(c.factors.inject) @ across.mT).expand(*shape, -1, -1))
         across = c.carry_back(across)
     across, emit = identity, []
     for c in chunks(dynamics, cut):
-        emit.append((c.factors.emit @ across).expand(*shape, -1, -1))
+        emit.append((wide(c.factors.emit) @ across).expand(*shape, -1, -1))
         across = c.carry(across)
-    return torch.cat(emit, -2), torch.cat(inject[::-1], -2)
+    return torch.cat(emit, -2).to(dynamics.dtype), torch.cat(inject[::-1], -2).to(dynamics.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Factors, Identity
 from mixerlens.operator.memory import TEMPORARY
-from mixerlens.shapes import spread, tile
+from mixerlens.shapes import spread, tile, wide
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class RowTiles:
         d = self.dynamics
         start = lo - lo % self.rows
         here = self._chunk(start, hi)
-        read, parts = here.emit[..., lo - start :, :], [here.intra[..., lo - start :, :]]
+        read, parts = wide(here.emit[..., lo - start :, :]), [here.intra[..., lo - start :, :]]
         nearest, first = d.support.first_column(lo), start
         for left in range(start - self.rows, -1, -self.rows):
             if left + self.rows <= nearest:
                 break
             earlier = self._chunk(left, left + self.rows)
-            parts.append(read @ earlier.inject.mT)
+            parts.append(read.to(d.dtype) @ earlier.inject.mT)
             read, first = earlier.carry.backward(read), left
         shape = (d.batch, d.heads, hi - lo)
         return first, torch.cat([p.expand(*shape, -1) for p in reversed(parts)], -1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator.scan import chunks
-from mixerlens.shapes import at, spread
+from mixerlens.shapes import at, spread, wide
 
 
 def kernel(dynamics: CoefficientDynamics) -> Tensor:
@@ -33,9 +33,9 @@ def _scanned(d: CoefficientDynamics) -> Tensor:
         f = c.factors
         if state is None:
             parts.append(f.intra[..., 0])
-            state = f.inject[..., :1, :].mT
+            state = wide(f.inject[..., :1, :].mT)
         else:
-            parts.append((f.emit @ state)[..., 0])
+            parts.append((f.emit @ state.to(d.dtype))[..., 0])
             state = f.carry.forward(state)
     return torch.cat([p.expand(d.batch, d.heads, -1) for p in parts], -1)
 

@@ -29,7 +29,10 @@ def s4d(
     A, B, C = (double(x).to(torch.complex128) for x in (A, B, C))
     v = double(value)
     z = double(dt)[:, None] * A
-    held = 2 * torch.exp(z / 2) * torch.sinh(z / 2) / A * B  # exp(z) - 1 without its cancellation at small z
+    grown = torch.exp(z) - 1
+    # near zero that cancels, and 2 exp(z/2) sinh(z/2) is the same without it
+    grown = torch.where(z.abs() < 1, 2 * torch.exp(z / 2) * torch.sinh(z / 2), grown)
+    held = grown / A * B
     keep, real = boundaries(segments, v.shape[0], v.shape[1])
     state = torch.zeros(v.shape[0], *A.shape, v.shape[3], dtype=torch.complex128)
     rows = []
