@@ -8,6 +8,7 @@ import torch
 import mixerlens as ml
 from capture import tiny
 from mixerlens import references
+from mixerlens.capture.call import MixerCall
 from mixerlens.verify import certify
 from mixerlens.verify.operators import model_tolerance, operator_checks
 
@@ -59,6 +60,25 @@ def test_half_precision_is_held_to_its_own_rounding():
     checks = trace.verify(checks=["operator"]).checks
     assert {c.status for c in checks} == {"pass"}
     assert any(c.max_rel > 1e-5 for c in checks if c.variant == "model")
+
+
+def test_half_precision_attention_is_allowed_the_rounding_of_its_scores():
+    torch.manual_seed(0)
+    query, key, values = (torch.randn(1, 60, 2, 8) for _ in range(3))
+    half = {"query": (7 * query).bfloat16(), "key": (7 * key).bfloat16()}
+    scores = torch.einsum("bihd,bjhd->bhij", half["query"], half["key"]) * 8**-0.5  # rounded, as eager attention does
+    mask = torch.ones(60, 60).tril().bool()
+    weights = torch.softmax(scores.float().masked_fill(~mask, -torch.inf), -1).bfloat16()
+    output = torch.einsum("bhij,bjhd->bihd", weights, values.bfloat16())
+    call = MixerCall(
+        "attention", 0, "attention", "softmax_attention", half, values.bfloat16(), output, compute_dtype=torch.bfloat16
+    )
+    units = model_tolerance(call)[0] / torch.finfo(torch.bfloat16).eps
+    assert units == pytest.approx(float(scores.masked_fill(~mask, 0).abs().max()) / 4, rel=0.02)
+    checks = operator_checks(call)
+    assert [c.status for c in checks] in (["pass", "pass"], ["n/a", "pass"])
+    louder = dataclasses.replace(call, arguments=half | {"scale": 4.0})
+    assert operator_checks(louder)[0].status == "n/a"  # all that rounding could do is more than a fault would
 
 
 def test_a_wrong_output_is_found_at_its_head_and_token():

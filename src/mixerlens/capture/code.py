@@ -54,7 +54,10 @@ def dotted(function: Callable[..., Any]) -> str:
 
 
 def rounds_to_float32(function: Callable[..., Any]) -> bool:
-    """The function casts to float32 whatever it is given: ``x.float()`` or ``torch.float32`` occur in its code."""
+    """``x.float()`` or ``torch.float32`` occur in the function's own code, so that it may round what it is given.
+
+    A sign, not a proof: the cast may sit in a branch that is not taken, and what the function calls is not read.
+    """
     plain = inspect.unwrap(function)
     if not isinstance(plain, FunctionType):
         return False
