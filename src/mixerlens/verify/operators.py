@@ -62,8 +62,9 @@ class _Largest:
 def largest_score(d: CoefficientDynamics) -> float:
     """max |q_i^T u_ij| over the support: what the readout of a mixer sees."""
     scores = dataclasses.replace(d, readout=Identity(), normalizer=NoNormalizer())
-    (found,) = scores.operator().reduce(_Largest())
-    return float(found)
+    largest = _Largest()
+    scores.operator().reduce(largest)
+    return float(largest.result())
 
 
 def _on_cpu(x: Any) -> Any:
