@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .inputs import model_input
-from .options import Dtype, parse_layers
+from .options import Dtype, Run, parse_layers
 from .output import plain
 
 if TYPE_CHECKING:
@@ -53,27 +52,16 @@ def _spans(numbers: list[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
 
 
-def run_once(
-    model: str,
-    *,
-    dtype: Dtype | None,
-    device: str | None,
-    layers: str | None,
-    text: str | None,
-    file: Path | None,
-    length: int | None,
-    seed: int,
-    display: Any,
-) -> Trace:
+def run_once(run: Run, display: Any) -> Trace:
     """Open the model, give it what the options say, and trace one forward pass.
 
     ``display`` is the progress display of ``output.progress``.
     """
-    parse_layers(layers)  # a slip in --layers should not cost the time to load a model
-    task = display.add_task(f"opening {plain(model)}", total=2)
-    lens = open_model(model, dtype, device)
-    selection = chosen_layers(layers, lens)
-    inputs = model_input(lens, text=text, file=file, length=length, seed=seed)
+    parse_layers(run.layers)  # a slip in --layers should not cost the time to load a model
+    task = display.add_task(f"opening {plain(run.model)}", total=2)
+    lens = open_model(run.model, run.dtype, run.device)
+    selection = chosen_layers(run.layers, lens)
+    inputs = model_input(lens, text=run.text, file=run.file, length=run.length, seed=run.seed)
     display.update(task, advance=1, description="one forward pass")
     trace = lens.trace(inputs, layers=selection)
     display.update(task, advance=1)

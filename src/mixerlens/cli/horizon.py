@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from .measuring import measure_model, number, show_table, span
-from .options import Device, InputFile, Json, Layers, Length, Model, Output, Precision, Seed, Text
+from .options import Json, Output, Run
 
 
-def horizon(
-    model: Model,
-    text: Text = None,
-    input: InputFile = None,
-    length: Length = None,
-    seed: Seed = 0,
-    layers: Layers = None,
-    dtype: Precision = None,
-    device: Device = None,
-    json: Json = False,
-    output: Output = None,
-) -> bool:
+def horizon(run: Run, json: Json = False, output: Output = None) -> bool:
     """Show how far back each head reads: mean distance, effective context, and half-lives, in tokens."""
     from .. import measures
 
     trace, measured = measure_model(
-        measures.horizon, json=json, output=output, to_json=lambda found: found.to_json(),
-        model=model, text=text, file=input, length=length, seed=seed, layers=layers, dtype=dtype, device=device,
-    )  # fmt: skip
+        run, measures.horizon, json=json, output=output, to_json=lambda found: found.to_json()
+    )
     if not json:
         alike = {number(found.uniform_mean) for found in measured.values()}
         show_table(

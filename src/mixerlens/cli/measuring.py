@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import check_writable, write_whole
 from .forward import run_once
+from .options import Run
 from .output import plain, print_json, progress, show, table, to_json_text
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def measure_model(
-    measure: Callable[[Any], Any], *, json: bool, output: Path | None, to_json: Callable[[Any], Any], **run: Any
+    run: Run, measure: Callable[[Any], Any], *, json: bool, output: Path | None, to_json: Callable[[Any], Any]
 ) -> tuple[Trace, dict[str, Any]]:
     """Trace the model and measure every mixer call; print or write JSON where that is asked for.
 
-    measure: mixer call -> data object; to_json: that object -> JSON. run: the options of ``forward.run_once``.
+    measure: mixer call -> data object; to_json: that object -> JSON.
     Returns the trace and the measure of each mixer by its path.
     """
     if output is not None:
         check_writable(output)
     with progress(not json) as display:
-        trace = run_once(display=display, **run)
+        trace = run_once(run, display)
         task = display.add_task("measuring", total=len(trace.mixers))
         measured = {}
         for path, mixer in trace.mixers.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,20 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.", show_default=False)
 ]
 Checks = Annotated[str | None, typer.Option(help=f"Only these checks, of {','.join(CHECKS)}.", show_default="all")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a model: what every verb but ``inspect`` asks for. The fields are options of the command line."""
+
+    model: Model
+    text: Text = None
+    file: InputFile = None
+    length: Length = None
+    seed: Seed = 0
+    layers: Layers = None
+    dtype: Precision = None
+    device: Device = None
 
 
 def parse_layers(text: str | None) -> list[range] | None:

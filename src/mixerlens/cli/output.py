@@ -44,7 +44,7 @@ def show(*renderables: Any) -> None:
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_A_TERMINAL
     console = Console(file=sys.stdout, highlight=False, width=width)
     for item in renderables:
-        console.print(item)
+        console.print(item, markup=False, soft_wrap=isinstance(item, str))  # a path is never cut or read as markup
 
 
 def table(title: str, *columns: str, right: Collection[str] = ()) -> Any:

@@ -9,22 +9,15 @@ import typer
 
 from ..files import check_writable
 from .forward import run_once, verify_trace
-from .options import Checks, Device, InputFile, Json, Layers, Length, Model, Precision, Seed, Text, parse_checks
+from .options import Checks, Json, Run, parse_checks
 from .output import plain, print_json, progress, show
 
 
 def report(
-    model: Model,
+    run: Run,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
-    text: Text = None,
-    input: InputFile = None,
-    length: Length = None,
-    seed: Seed = 0,
     title: Annotated[str | None, typer.Option(help="Title of the report.", show_default="the model")] = None,
     checks: Checks = None,
-    layers: Layers = None,
-    dtype: Precision = None,
-    device: Device = None,
     json: Json = False,
 ) -> bool:
     """Write one HTML file: the certificate first, then every layer and head. It needs no network to be read.
@@ -36,17 +29,7 @@ def report(
     wanted = parse_checks(checks)
     check_writable(output)
     with progress(not json) as display:
-        trace = run_once(
-            model,
-            dtype=dtype,
-            device=device,
-            layers=layers,
-            text=text,
-            file=input,
-            length=length,
-            seed=seed,
-            display=display,
-        )
+        trace = run_once(run, display)
         certificate = verify_trace(trace, wanted, display)
         display.add_task("measuring and writing", total=None)
         reports.write(trace, certificate, output, title=title)

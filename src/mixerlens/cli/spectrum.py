@@ -7,18 +7,11 @@ from typing import Annotated
 import typer
 
 from .measuring import measure_model, show_table, span
-from .options import Device, InputFile, Json, Layers, Length, Model, Output, Precision, Seed, Text
+from .options import Json, Output, Run
 
 
 def spectrum(
-    model: Model,
-    text: Text = None,
-    input: InputFile = None,
-    length: Length = None,
-    seed: Seed = 0,
-    layers: Layers = None,
-    dtype: Precision = None,
-    device: Device = None,
+    run: Run,
     eigenvalues: Annotated[
         bool, typer.Option("--eigenvalues", help="In JSON, the eigenvalues themselves too.")
     ] = False,
@@ -32,9 +25,8 @@ def spectrum(
     from .. import measures
 
     trace, measured = measure_model(
-        measures.spectrum, json=json, output=output, to_json=lambda found: found.to_json(eigenvalues=eigenvalues),
-        model=model, text=text, file=input, length=length, seed=seed, layers=layers, dtype=dtype, device=device,
-    )  # fmt: skip
+        run, measures.spectrum, json=json, output=output, to_json=lambda found: found.to_json(eigenvalues=eigenvalues)
+    )
     if not json:
         conventions = {found.kind: found.convention for found in measured.values()}
         show_table(

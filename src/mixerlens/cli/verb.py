@@ -7,14 +7,18 @@ Exit codes: 0 everything holds, 1 a check failed, 2 bad input, 3 an error inside
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import get_type_hints
 
 import typer
 
 from ..errors import MixerLensError
+from .options import Run
 from .output import plain
 
 HOLDS, CHECK_FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
@@ -24,16 +28,22 @@ SHOW_TRACEBACK = "MIXERLENS_TRACEBACK"
 def verb(function: Callable[..., bool]) -> Callable[..., None]:
     """Make a command of a function that returns whether everything it looked at holds.
 
-    Every error ends as one line on stderr and an exit code. The traceback of an internal error is shown when the
-    environment variable ``MIXERLENS_TRACEBACK`` is set.
+    A parameter ``run`` stands for the options that are the fields of ``options.Run``. Every error ends as one line on
+    stderr and an exit code. The traceback of an internal error is shown when the environment variable
+    ``MIXERLENS_TRACEBACK`` is set.
     """
 
+    own = inspect.signature(function, eval_str=True).parameters
+    shared = _fields_as_parameters(Run) if "run" in own else []
+
     @functools.wraps(function)
-    def run(*arguments, **options) -> None:
+    def command(**options) -> None:
+        if shared:
+            options["run"] = Run(**{parameter.name: options.pop(parameter.name) for parameter in shared})
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what matters is raised or reported; stderr is for one line
-                holds = function(*arguments, **options)
+                holds = function(**options)
             sys.stdout.flush()  # so that a reader who left is met here and not in the interpreter's exit
         except KeyboardInterrupt:
             code = _failure("interrupted", INTERRUPTED)
@@ -53,7 +63,23 @@ def verb(function: Callable[..., bool]) -> Callable[..., None]:
             code = HOLDS if holds else CHECK_FAILED
         raise typer.Exit(code)
 
-    return run
+    parameters = [*shared, *(parameter for name, parameter in own.items() if name != "run")]
+    in_any_order = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    setattr(command, "__signature__", inspect.Signature(in_any_order))  # noqa: B010 - no declared attribute
+    return command
+
+
+def _fields_as_parameters(kind: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)
+    ]
 
 
 def _one_line(error: BaseException) -> str:

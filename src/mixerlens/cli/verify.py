@@ -4,36 +4,11 @@ from __future__ import annotations
 
 from ..files import check_writable, write_whole
 from .forward import run_once, verify_trace
-from .options import (
-    Checks,
-    Device,
-    InputFile,
-    Json,
-    Layers,
-    Length,
-    Model,
-    Output,
-    Precision,
-    Seed,
-    Text,
-    parse_checks,
-)
+from .options import Checks, Json, Output, Run, parse_checks
 from .output import print_json, progress, show, to_json_text
 
 
-def verify(
-    model: Model,
-    text: Text = None,
-    input: InputFile = None,
-    length: Length = None,
-    seed: Seed = 0,
-    checks: Checks = None,
-    layers: Layers = None,
-    dtype: Precision = None,
-    device: Device = None,
-    json: Json = False,
-    output: Output = None,
-) -> bool:
+def verify(run: Run, checks: Checks = None, json: Json = False, output: Output = None) -> bool:
     """Check the model's mixers against their operators, and its cache and padding against the plain forward.
 
     Exit code 0 if every check holds, 1 if one fails.
@@ -42,17 +17,7 @@ def verify(
     if output is not None:
         check_writable(output)
     with progress(not json) as display:
-        trace = run_once(
-            model,
-            dtype=dtype,
-            device=device,
-            layers=layers,
-            text=text,
-            file=input,
-            length=length,
-            seed=seed,
-            display=display,
-        )
+        trace = run_once(run, display)
         certificate = verify_trace(trace, wanted, display)
     result = certificate.to_json()
     if output is not None:
