@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from mixerlens.errors import InputError
@@ -46,10 +47,10 @@ class CoefficientDynamics:
     other than the identity (there is no recurrence to run backwards), or the readout is undefined on complex scores.
     """
 
-    query: Tensor
-    key: Tensor
+    query: Inexact[Tensor, "#batch #time groups dim"]
+    key: Inexact[Tensor, "#batch #time groups dim"]
     evolution: Evolution = field(default_factory=Identity)
-    scaling: Tensor | None = None
+    scaling: Inexact[Tensor, "#batch #time #heads"] | None = None
     readout: Readout = field(default_factory=IdentityReadout)
     normalizer: Normalizer = field(default_factory=NoNormalizer)
     support: Support = field(default_factory=Support)
@@ -156,7 +157,7 @@ class CoefficientDynamics:
             intra, inject = intra * b.unsqueeze(-2), inject * b.unsqueeze(-1)
         return Factors(intra, emit, inject, f.carry)
 
-    def impulse(self, j: int) -> Tensor:
+    def impulse(self, j: int) -> Inexact[Tensor, "batch time heads dim"]:
         """The impulse response u_{i,j} of token j at every later token i: (batch, time, heads, dim), 0 for i < j.
 
         Segments and windows belong to the support, so the impulse runs on to the end. Raises InputError for j outside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Inexact, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -17,17 +18,17 @@ from mixerlens.support import Support
 
 
 def softmax_attention(
-    query: Tensor,
-    key: Tensor,
+    query: Inexact[Tensor, "batch time heads dim"],
+    key: Inexact[Tensor, "batch time kv_heads dim"],
     scale: float | None = None,
-    rope: Tensor | None = None,
+    rope: Float[Tensor, " pairs"] | None = None,
     rope_layout: str = "half",
-    alibi: Tensor | None = None,
+    alibi: Float[Tensor, " heads"] | None = None,
     window: int | None = None,
     causal: bool = True,
     softcap: float | None = None,
-    sinks: Tensor | None = None,
-    segments: Tensor | None = None,
+    sinks: Float[Tensor, " heads"] | None = None,
+    segments: Int[Tensor, "batch time"] | None = None,
 ) -> CoefficientDynamics:
     """y_i = sum_j softmax_j(scale q_i^T R((j - i) rope) k_j - alibi (i - j)) v_j.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Inexact, Int
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
@@ -9,7 +10,12 @@ from mixerlens.evolution import Delta
 from mixerlens.support import Support
 
 
-def delta_net(query: Tensor, key: Tensor, beta: Tensor, segments: Tensor | None = None) -> CoefficientDynamics:
+def delta_net(
+    query: Inexact[Tensor, "batch time heads dim"],
+    key: Inexact[Tensor, "batch time heads dim"],
+    beta: Inexact[Tensor, "batch time heads"],
+    segments: Int[Tensor, "batch time"] | None = None,
+) -> CoefficientDynamics:
     """S_t = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T, y_t = S_t^T q_t.
 
     query, key (batch, time, heads | groups, dim), used as given: callers normalise keys and scale queries. beta
@@ -19,7 +25,11 @@ def delta_net(query: Tensor, key: Tensor, beta: Tensor, segments: Tensor | None 
 
 
 def gated_delta_net(
-    query: Tensor, key: Tensor, log_decay: Tensor, beta: Tensor, segments: Tensor | None = None
+    query: Inexact[Tensor, "batch time heads dim"],
+    key: Inexact[Tensor, "batch time heads dim"],
+    log_decay: Inexact[Tensor, "batch time heads"],
+    beta: Inexact[Tensor, "batch time heads"],
+    segments: Int[Tensor, "batch time"] | None = None,
 ) -> CoefficientDynamics:
     """S_t = exp(log_decay_t) (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T, y_t = S_t^T q_t.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float, Inexact, Int
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
@@ -12,7 +13,10 @@ from mixerlens.support import Support
 
 
 def linear_attention(
-    query: Tensor, key: Tensor, normalize: bool = False, segments: Tensor | None = None
+    query: Inexact[Tensor, "batch time heads dim"],
+    key: Inexact[Tensor, "batch time heads dim"],
+    normalize: bool = False,
+    segments: Int[Tensor, "batch time"] | None = None,
 ) -> CoefficientDynamics:
     """S_t = S_{t-1} + k_t v_t^T, y_t = S_t^T q_t, divided by q_t^T sum_j k_j when ``normalize``.
 
@@ -24,7 +28,11 @@ def linear_attention(
 
 
 def retention(
-    query: Tensor, key: Tensor, decay: Tensor, rope: Tensor | None = None, segments: Tensor | None = None
+    query: Inexact[Tensor, "batch time heads dim"],
+    key: Inexact[Tensor, "batch time heads dim"],
+    decay: Inexact[Tensor, " heads"],
+    rope: Float[Tensor, " pairs"] | None = None,
+    segments: Int[Tensor, "batch time"] | None = None,
 ) -> CoefficientDynamics:
     """S_t = decay R(-rope) S_{t-1} + k_t v_t^T, y_t = S_t^T q_t.
 
@@ -39,7 +47,10 @@ def retention(
 
 
 def gated_linear_attention(
-    query: Tensor, key: Tensor, log_decay: Tensor, segments: Tensor | None = None
+    query: Inexact[Tensor, "batch time heads dim"],
+    key: Inexact[Tensor, "batch time heads dim"],
+    log_decay: Inexact[Tensor, "batch time heads dim"],
+    segments: Int[Tensor, "batch time"] | None = None,
 ) -> CoefficientDynamics:
     """S_t = Diag(exp(log_decay_t)) S_{t-1} + k_t v_t^T, y_t = S_t^T q_t.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Int
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
@@ -13,7 +14,13 @@ from mixerlens.shapes import wide
 from mixerlens.support import Support
 
 
-def s4d(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, length: int) -> CoefficientDynamics:
+def s4d(
+    A: Complex[Tensor, "features modes"],
+    B: Complex[Tensor, "features modes"],
+    C: Complex[Tensor, "features modes"],
+    dt: Float[Tensor, " features"],
+    length: int,
+) -> CoefficientDynamics:
     """x_t = exp(dt A) x_{t-1} + (exp(dt A) - 1) / A * B u_t, y_t = 2 Re(C x_t): one system a feature, zero-order hold.
 
     A, B, C complex (features, modes), Re A < 0, C unconjugated; dt (features,). A head a feature: values
@@ -37,14 +44,20 @@ def s4d(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, length: int) -> Coefficient
     )
 
 
-def expm1(z: Tensor) -> Tensor:
+def expm1(z: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:
     """exp(z) - 1 for complex z: no cancellation at small |z|, no overflow at very negative Re z."""
     grown = torch.special.expm1(z.real)
     half = torch.sin(z.imag / 2)
     return torch.complex(grown * torch.cos(z.imag) - 2 * half * half, (grown + 1) * torch.sin(z.imag))
 
 
-def mamba(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, segments: Tensor | None = None) -> CoefficientDynamics:
+def mamba(
+    A: Float[Tensor, "channels state"],
+    B: Inexact[Tensor, "batch time state"],
+    C: Inexact[Tensor, "batch time state"],
+    dt: Float[Tensor, "batch time channels"],
+    segments: Int[Tensor, "batch time"] | None = None,
+) -> CoefficientDynamics:
     """h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t, y_t = C_t^T h_t: Mamba-1 (S6), one head a channel.
 
     A (channels, state): the real negative matrix itself, not its log. dt (batch, time, channels) after softplus, bias
@@ -63,7 +76,13 @@ def mamba(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, segments: Tensor | None =
     )
 
 
-def mamba2(A: Tensor, B: Tensor, C: Tensor, dt: Tensor, segments: Tensor | None = None) -> CoefficientDynamics:
+def mamba2(
+    A: Float[Tensor, " heads"],
+    B: Inexact[Tensor, "batch time groups state"],
+    C: Inexact[Tensor, "batch time groups state"],
+    dt: Float[Tensor, "batch time heads"],
+    segments: Int[Tensor, "batch time"] | None = None,
+) -> CoefficientDynamics:
     """h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t^T, y_t = h_t^T C_t: Mamba-2 (SSD), a scalar decay a head.
 
     A (heads,) negative; dt (batch, time, heads) after softplus, bias and clamp; B, C (batch, time, groups, state),

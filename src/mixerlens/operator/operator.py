@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Inexact, Int
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
@@ -48,14 +49,22 @@ class CoefficientOperator:
         """The plain transpose, never conjugated; it acts by ``@`` and ``to_dense``."""
         return CoefficientOperator(self.dynamics, transposed=not self._transposed)
 
-    def __matmul__(self, values: Tensor) -> Tensor:
+    def __matmul__(
+        self, values: Inexact[Tensor, "batch time kv_heads value"]
+    ) -> Inexact[Tensor, "batch time heads value"]:
         tiles = self._tiles(values)
         act = algorithms.transposed if self._transposed else algorithms.forward
         return act(self.dynamics, tiles).transpose(1, 2)
 
     def apply(
-        self, values: Tensor, initial_state: Tensor | None = None, return_state: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
+        self,
+        values: Inexact[Tensor, "batch time kv_heads value"],
+        initial_state: Inexact[Tensor, "batch heads dim value"] | None = None,
+        return_state: bool = False,
+    ) -> (
+        Inexact[Tensor, "batch time heads value"]
+        | tuple[Inexact[Tensor, "batch time heads value"], Inexact[Tensor, "batch heads dim value"]]
+    ):
         """alpha @ values, starting from a state and handing one back: continue a sequence where it was cut.
 
         initial_state and the returned state: (batch, heads, dim, value_dim), S = sum_j u_j v_j^T after the last
@@ -83,7 +92,9 @@ class CoefficientOperator:
         y = (y / algorithms.normalizer_rows(d)).transpose(1, 2)
         return (y, state) if return_state else y
 
-    def state_at(self, t: int, values: Tensor) -> Tensor:
+    def state_at(
+        self, t: int, values: Inexact[Tensor, "batch time kv_heads value"]
+    ) -> Inexact[Tensor, "batch heads dim value"]:
         """S_t = sum_{j <= t} u_{t,j} v_j^T after token t: (batch, heads, dim, value_dim).
 
         Raises UnsupportedError for a readout without finite state.
@@ -94,7 +105,7 @@ class CoefficientOperator:
             raise InputError(f"token {t} does not exist: the sequence has tokens 0 .. {self.dynamics.time - 1}")
         return scan.state_after(self.dynamics, self._tiles(values), t)
 
-    def to_dense(self) -> Tensor:
+    def to_dense(self) -> Inexact[Tensor, "batch heads time time"]:
         """alpha as (batch, heads, time, time). Raises MemoryBudgetError before it starts if that does not fit."""
         d = self.dynamics
         require(
@@ -105,11 +116,11 @@ class CoefficientOperator:
         dense = self._block(range(d.time), every)
         return dense.mT if self._transposed else dense
 
-    def row(self, i: int) -> Tensor:
+    def row(self, i: int) -> Inexact[Tensor, "batch heads time"]:
         """alpha[i, :]: (batch, heads, time)."""
         return self.block(i, slice(None))[..., 0, :]
 
-    def column(self, j: int) -> Tensor:
+    def column(self, j: int) -> Inexact[Tensor, "batch heads time"]:
         """alpha[:, j]: (batch, heads, time)."""
         d = self.dynamics
         (index,) = _positions(j, d.time, "column")
@@ -120,7 +131,7 @@ class CoefficientOperator:
             return (self @ unit)[..., 0].transpose(1, 2)
         return self.block(slice(None), index)[..., 0]
 
-    def block(self, rows: Index, columns: Index) -> Tensor:
+    def block(self, rows: Index, columns: Index) -> Inexact[Tensor, "batch heads r c"]:
         """alpha[rows, columns] for an int, slice, list or index tensor each: (batch, heads, r, c), in that order."""
         time = self.dynamics.time
         row_list, column_list = _positions(rows, time, "row"), _positions(columns, time, "column")
@@ -128,7 +139,7 @@ class CoefficientOperator:
             return self._block(column_list, row_list).mT
         return self._block(row_list, column_list)
 
-    def diagonal(self) -> Tensor:
+    def diagonal(self) -> Inexact[Tensor, "batch heads time"]:
         """alpha[i, i]: (batch, heads, time)."""
         d = self.dynamics
         parts: dict[int, list[Tensor]] = {}
@@ -138,25 +149,25 @@ class CoefficientOperator:
             parts.setdefault(b.heads.start, []).append(picked[..., 0])
         return torch.cat([torch.cat(p, -1) for p in parts.values()], 1)
 
-    def row_mass(self) -> Tensor:
+    def row_mass(self) -> Inexact[Tensor, "batch time heads"]:
         """sum_j |alpha_ij|: (batch, time, heads)."""
         return self._one(reductions.ColumnMass() if self._transposed else reductions.RowMass())
 
-    def column_mass(self) -> Tensor:
+    def column_mass(self) -> Inexact[Tensor, "batch time heads"]:
         """sum_i |alpha_ij|: (batch, time, heads)."""
         return self._one(reductions.RowMass() if self._transposed else reductions.ColumnMass())
 
-    def mean_distance(self) -> Tensor:
+    def mean_distance(self) -> Inexact[Tensor, "batch time heads"]:
         """|alpha|-weighted mean of |i - j| for each row, in tokens: (batch, time, heads); NaN where a row is zero."""
         self._forward_only("mean_distance")
         return self._one(reductions.MeanDistance())
 
-    def mass_by_lag(self) -> Tensor:
+    def mass_by_lag(self) -> Inexact[Tensor, "batch heads time"]:
         """sum over rows of |alpha_{i, i-l}| for each lag l: (batch, heads, time)."""
         self._forward_only("mass_by_lag")
         return self._one(reductions.MassByLag())
 
-    def top_k(self, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, k: int) -> tuple[Inexact[Tensor, "batch time heads k"], Int[Tensor, "batch time heads k"]]:
         """The k largest entries of each row by |alpha|: (values, indices), each (batch, time, heads, k).
 
         Where a row's support has fewer entries, index -1 and value 0.
@@ -165,7 +176,7 @@ class CoefficientOperator:
         ((values, indices),) = self.reduce(reductions.TopK(k))
         return values, indices
 
-    def heatmap(self, pixels: int, signed: bool = False) -> Tensor:
+    def heatmap(self, pixels: int, signed: bool = False) -> Inexact[Tensor, "batch heads pixels pixels"]:
         """Mean of |alpha| (signed: of alpha) in pixels x pixels cells: (batch, heads, pixels, pixels)."""
         pooled = self._one(reductions.Heatmap(pixels, signed))
         return pooled.mT if self._transposed else pooled
@@ -177,7 +188,7 @@ class CoefficientOperator:
         self._forward_only("reduce")
         return reductions.reduce(self.dynamics, wanted, progress)
 
-    def state_rank(self, tol: float = 1e-6, cuts: int | str | Iterable[int] = 16) -> Tensor:
+    def state_rank(self, tol: float = 1e-6, cuts: int | str | Iterable[int] = 16) -> Int[Tensor, "batch heads"]:
         """Largest rank of alpha[t:, :t] over the cuts: (batch, heads) int.
 
         tol is relative to each block's largest singular value; a lower bound unless cuts="all". Compute in float64
