@@ -1,6 +1,8 @@
-"""mixerlens: open any trained sequence model, prove what its mixers compute, and show it.
+"""mixerlens: open a trained sequence model, prove what its mixers compute, and show it.
 
-Shapes are (batch, time, heads, dim) throughout; log_decay <= 0; every scale is explicit.
+Shapes are (batch, time, heads, dim), and so are summaries with one entry a row: row_mass, mean_distance, top_k. Parts
+of the matrix alpha are (batch, heads, rows, columns): to_dense, block, row, column, heatmap. log_decay <= 0. Scales are
+explicit and 1 unless given; softmax attention's is 1 / sqrt(dim).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.evolution import Evolution, Identity, Rotation, Unipotent
 from mixerlens.evolution.rotation import rotate
+from mixerlens.families.checks import tensors
 from mixerlens.normalizer import RowSum, RowSumSink
 from mixerlens.readout import Exp, Softcap
 from mixerlens.shapes import wide
@@ -44,6 +45,7 @@ def softmax_attention(
     RoPE.
     Source: arXiv 1706.03762; RoPE 2104.09864; ALiBi 2108.12409.
     """
+    tensors(query=query, key=key)
     if query.dim() != 4 or key.dim() != 4:
         raise InputError(f"query and key must be (batch, time, heads, dim): {tuple(query.shape)}, {tuple(key.shape)}")
     dim = query.shape[-1]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Delta
+from mixerlens.families.checks import forgets, tensors
 from mixerlens.support import Support
 
 
@@ -19,8 +20,10 @@ def delta_net(
     """S_t = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T, y_t = S_t^T q_t.
 
     query, key (batch, time, heads | groups, dim), used as given: callers normalise keys and scale queries. beta
-    (batch, time, heads), in (0, 2) for unit keys. State dim a value channel. Source: arXiv 2406.06484.
+    (batch, time, heads); for unit keys the state does not grow while beta is in (0, 2), which is not enforced. State
+    dim a value channel. Source: arXiv 2406.06484.
     """
+    tensors(query=query, key=key, beta=beta)
     return CoefficientDynamics(query, key, Delta(key, beta), scaling=beta, support=Support(segments=segments))
 
 
@@ -33,7 +36,9 @@ def gated_delta_net(
 ) -> CoefficientDynamics:
     """S_t = exp(log_decay_t) (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T, y_t = S_t^T q_t.
 
-    As delta_net, with log_decay (batch, time, heads) <= 0. Source: arXiv 2412.06464.
+    As delta_net, with log_decay (batch, time, heads) <= 0; positive values raise InputError. Source: arXiv 2412.06464.
     """
+    tensors(query=query, key=key, log_decay=log_decay, beta=beta)
+    forgets("log_decay", log_decay, "it is the logarithm of a decay in (0, 1]")
     evolution = Delta(key, beta, log_decay=log_decay)
     return CoefficientDynamics(query, key, evolution, scaling=beta, support=Support(segments=segments))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Diagonal, Identity, Rotation, Scalar
+from mixerlens.families.checks import forgets, tensors
 from mixerlens.normalizer import NoNormalizer, RowSum
 from mixerlens.shapes import wide
 from mixerlens.support import Support
@@ -23,6 +24,7 @@ def linear_attention(
     query, key (batch, time, heads, dim): feature maps are applied by the caller. A_t = I; state dim (+ dim for the
     normaliser) a value channel. With signed features the normaliser may cross zero. Source: arXiv 2006.16236.
     """
+    tensors(query=query, key=key)
     normalizer = RowSum() if normalize else NoNormalizer()
     return CoefficientDynamics(query, key, Identity(), normalizer=normalizer, support=Support(segments=segments))
 
@@ -36,10 +38,11 @@ def retention(
 ) -> CoefficientDynamics:
     """S_t = decay R(-rope) S_{t-1} + k_t v_t^T, y_t = S_t^T q_t.
 
-    query, key (batch, time, heads, dim); decay (heads,), real or complex, zero allowed; rope: angles (dim / 2,) in
-    radians a token, layout "half". State dim a value channel. Source: RetNet, arXiv 2307.08621 (its scale, group norm
-    and gate act outside).
+    query, key (batch, time, heads, dim); decay (heads,), real or complex, zero and growth (|decay| > 1) allowed;
+    rope: angles (dim / 2,) in radians a token, layout "half". State dim a value channel. Source: RetNet, arXiv
+    2307.08621 (its scale, group norm and gate act outside).
     """
+    tensors(query=query, key=key, decay=decay)
     if rope is None:
         return CoefficientDynamics(query, key, Scalar(decay=decay), support=Support(segments=segments))
     evolution = Rotation(-wide(rope), decay=decay)
@@ -54,7 +57,9 @@ def gated_linear_attention(
 ) -> CoefficientDynamics:
     """S_t = Diag(exp(log_decay_t)) S_{t-1} + k_t v_t^T, y_t = S_t^T q_t.
 
-    query, key, log_decay (batch, time, heads, dim), log_decay <= 0 (-inf closes the gate). State dim a value channel.
-    Source: arXiv 2312.06635.
+    query, key, log_decay (batch, time, heads, dim), log_decay <= 0 (-inf closes the gate; positive values
+    raise InputError). State dim a value channel. Source: arXiv 2312.06635.
     """
+    tensors(query=query, key=key, log_decay=log_decay)
+    forgets("log_decay", log_decay, "it is the logarithm of a decay in (0, 1], log sigmoid for instance")
     return CoefficientDynamics(query, key, Diagonal(log_decay=log_decay), support=Support(segments=segments))

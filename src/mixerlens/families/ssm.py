@@ -9,6 +9,7 @@ from torch import Tensor
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.evolution import Diagonal, Scalar
+from mixerlens.families.checks import forgets, positive, tensors
 from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
 from mixerlens.support import Support
@@ -27,6 +28,7 @@ def s4d(
     (batch, time, features, 1). Batch 1, broadcasts over the batch of the values. D is not included. alpha depends on
     i - j only; state 2 modes real numbers a feature. Source: arXiv 2206.11893.
     """
+    tensors(A=A, B=B, C=C, dt=dt)
     if not A.dim() == B.dim() == C.dim() == 2 or dt.dim() != 1 or dt.shape[0] != A.shape[0]:
         shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in (("A", A), ("B", B), ("C", C), ("dt", dt)))
         raise InputError(f"A, B, C must be (features, modes) and dt (features,): got {shapes}")
@@ -64,9 +66,11 @@ def mamba(
     and clamp. B, C (batch, time, state). Values (batch, time, channels, 1). D and z are not included. State ``state``
     numbers a channel; B and C are shared by all channels and never repeated. Source: arXiv 2312.00752.
     """
+    tensors(A=A, B=B, C=C, dt=dt)
     if A.dim() != 2 or B.dim() != 3 or C.dim() != 3 or dt.dim() != 3 or dt.shape[-1] != A.shape[0]:
         shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in (("A", A), ("B", B), ("C", C), ("dt", dt)))
         raise InputError(f"A (channels, state), B and C (batch, time, state), dt (batch, time, channels): got {shapes}")
+    _contracts(A, dt)
     return CoefficientDynamics(
         query=C[:, :, None],
         key=B[:, :, None],
@@ -89,10 +93,18 @@ def mamba2(
     groups dividing heads. Values (batch, time, heads, head_dim). D and z are not included. State ``state`` numbers a
     value channel. Source: arXiv 2405.21060.
     """
+    tensors(A=A, B=B, C=C, dt=dt)
     if A.dim() != 1 or B.dim() != 4 or C.dim() != 4 or dt.dim() != 3 or dt.shape[-1] != A.shape[0]:
         shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in (("A", A), ("B", B), ("C", C), ("dt", dt)))
         raise InputError(f"A (heads,), B and C (batch, time, groups, state), dt (batch, time, heads): got {shapes}")
+    _contracts(A, dt)
     log_decay = wide(dt) * wide(A)  # the product in float64: it is exponentiated over long products
     return CoefficientDynamics(
         query=C, key=B, scaling=dt, evolution=Scalar(log_decay=log_decay), support=Support(segments=segments)
     )
+
+
+def _contracts(A: Tensor, dt: Tensor) -> None:
+    """exp(dt A) is a decay: A <= 0 and dt >= 0."""
+    forgets("A", A, "pass the matrix itself, -exp(A_log)")
+    positive("dt", dt)

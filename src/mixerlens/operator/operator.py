@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Inexact, Int
@@ -265,7 +266,10 @@ def _positions(index: Index, time: int, what: str) -> list[int]:
         return list(range(time)[index])
     if isinstance(index, Tensor):
         index = torch.where(index)[0].tolist() if index.dtype == torch.bool else index.flatten().tolist()
-    positions = [index] if isinstance(index, int) else [int(i) for i in index]
+    given: list[Any] = list(index) if isinstance(index, Iterable) and not isinstance(index, str) else [index]
+    if not all(hasattr(i, "__index__") for i in given):
+        raise InputError(f"{what} {index!r} is no token: give an int, a slice, or a list of ints")
+    positions = [operator.index(i) for i in given]
     bad = [i for i in positions if not -time <= i < time]
     if bad or not positions:
         raise InputError(f"{what} {bad[0] if bad else '(none)'} does not exist: there are tokens 0 .. {time - 1}")

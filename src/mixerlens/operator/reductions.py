@@ -115,8 +115,8 @@ class TopK:
     """
 
     def __init__(self, k: int) -> None:
-        if k < 1:
-            raise InputError(f"k is {k}: ask for at least one entry a row")
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"k is {k!r}: ask for a whole number of entries a row, at least one")
         self.k = k
 
     def start(self, d: CoefficientDynamics) -> None:
@@ -141,8 +141,8 @@ class Heatmap:
     """
 
     def __init__(self, pixels: int, signed: bool = False) -> None:
-        if pixels < 1:
-            raise InputError(f"pixels is {pixels}: ask for at least one")
+        if not isinstance(pixels, int) or pixels < 1:
+            raise InputError(f"pixels is {pixels!r}: ask for a whole number, at least one")
         self.pixels, self.signed = pixels, signed
 
     def start(self, d: CoefficientDynamics) -> None:
