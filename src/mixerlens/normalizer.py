@@ -61,7 +61,9 @@ class RowSum(Normalizer):
             total = phi.sum(-1, keepdim=True)
             if sink is not None:
                 total = total + readout(sink)
-            return torch.where(mask, phi / torch.where(mask.any(-1, keepdim=True), total, 1), 0)
+            # a row that phi (relu, say) leaves wholly at zero stays at zero: it has nothing to share out
+            silent = ~mask.any(-1, keepdim=True) if readout.linear else (phi == 0).all(-1, keepdim=True)
+            return torch.where(mask, phi / torch.where(silent, 1, total), 0)
         # subtracting the row's largest log phi leaves alpha unchanged and keeps exp from overflowing
         log_phi = readout.log(torch.where(mask, scores, 0))
         size = log_phi.real if log_phi.is_complex() else log_phi

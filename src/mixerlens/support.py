@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Support:
         if s is not None and (s.dim() != 2 or s.is_floating_point() or s.is_complex()):
             raise InputError(f"segments must be integers (batch, time), got {s.dtype} {tuple(s.shape)}")
 
-    @property
+    @cached_property
     def contiguous(self) -> bool:
         """Every segment is one run of tokens, so that a state reset at its border is exact."""
         if self.segments is None:

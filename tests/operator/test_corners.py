@@ -9,7 +9,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.evolution import Delta, Diagonal, Rotation, Scalar
 from mixerlens.normalizer import PerToken, RowSum
-from mixerlens.readout import Exp
+from mixerlens.readout import Exp, Relu
 
 from ..evolution.case import randn, unit
 from ..evolution.plain import error
@@ -116,3 +116,13 @@ def test_what_cannot_be_meant_is_refused():
     state = torch.zeros(1, 6, 2, 1, dtype=torch.complex128)
     with pytest.raises(InputError, match="imaginary"):
         CoefficientDynamics(q, q).operator().apply(randn(1, 5, 6, 1), initial_state=state)
+
+
+def test_a_row_that_relu_leaves_at_zero_stays_at_zero():
+    query = torch.tensor([1.0, -1.0, 2.0]).double().reshape(1, 3, 1, 1).requires_grad_()
+    mixer = CoefficientDynamics(query, torch.ones(1, 3, 1, 1).double(), readout=Relu(), normalizer=RowSum())
+    alpha = mixer.operator().to_dense()[0, 0]
+    want = torch.tensor([[1, 0, 0], [0, 0, 0], [1 / 3, 1 / 3, 1 / 3]], dtype=torch.float64)
+    assert error(alpha, want) <= 1e-15
+    (gradient,) = torch.autograd.grad(alpha.square().sum(), query)
+    assert gradient.isfinite().all()

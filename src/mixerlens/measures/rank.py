@@ -26,7 +26,8 @@ class StateRank(Record):
     tolerances: relative to each block's largest singular value. ranks: (heads, tolerances) int.
     lower_bound: not every cut of every token was looked at. cap: the largest rank these cuts can show.
     tokens: how many of the ``of_tokens`` leading tokens were looked at. cuts: where.
-    designed: numbers a value channel that the mixer's own recurrence carries, None where its state grows.
+    designed: numbers a value channel that the mixer's own recurrence carries, None where no state of dim x value numbers
+        exists (a growing state, a window, or a polynomial readout, whose state is finite only after lifting).
     """
 
     tolerances: tuple[float, ...]
@@ -42,7 +43,7 @@ class StateRank(Record):
         "ranks": "Numbers a value channel that a causal recurrence must carry, one column a tolerance.",
         "tolerances": "Singular values below this part of the block's largest count as zero.",
         "cap": "The largest rank that could have been seen.",
-        "designed": "What the mixer's own recurrence carries; null where its state grows with the sequence.",
+        "designed": "What the mixer's own recurrence carries; null where there is no state of dim numbers.",
     }
     units: ClassVar[dict[str, str]] = {"ranks": "numbers", "cap": "numbers", "designed": "numbers"}
 
