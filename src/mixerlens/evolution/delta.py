@@ -10,13 +10,13 @@ from torch import Tensor
 
 from mixerlens.errors import InputError
 from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
-from mixerlens.evolution.base import Evolution, Factors, Matrix, parameter
-from mixerlens.evolution.scalar import Scalar
+from mixerlens.evolution.base import Factors, Matrix, parameter
+from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
 
 
 @dataclass(frozen=True, eq=False)
-class Delta(Evolution):
+class Delta(Decayed):
     """A_t = a_t (I - beta_t w_t w_t^T).
 
     direction: w, (batch, time, heads | groups, dim); used as given (callers normalise).
@@ -39,13 +39,6 @@ class Delta(Evolution):
     def __post_init__(self) -> None:
         for name, x in self.tensors().items():
             object.__setattr__(self, name, parameter(name, x, 1 if name == "direction" else 0))
-
-    @property
-    def scalar(self) -> Scalar | None:
-        """The decay beside the reflection."""
-        if self.log_decay is None and self.decay is None:
-            return None
-        return Scalar(log_decay=self.log_decay, decay=self.decay)
 
     def step(self, state: Tensor, t: int) -> Tensor:
         heads = max(state.shape[1], self.beta.shape[2], self.direction.shape[2])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Carry, Evolution, Factors, parameter
-from mixerlens.evolution.scalar import Scalar
+from mixerlens.evolution.base import Carry, Factors, parameter
+from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
 
 
@@ -44,7 +44,7 @@ class _RotationCarry(Carry):
 
 
 @dataclass(frozen=True, eq=False)
-class Rotation(Evolution):
+class Rotation(Decayed):
     """A_t = a_t R(angle_t), R counter-clockwise in each of dim / 2 planes.
 
     angle: radians a token, (batch, time, heads, dim / 2), leading axes may be left out.
@@ -65,13 +65,6 @@ class Rotation(Evolution):
             raise InputError("rotation angles must be real and finite, in radians")
         for name, x in self.tensors().items():
             object.__setattr__(self, name, parameter(name, x, 1 if name == "angle" else 0))
-
-    @property
-    def scalar(self) -> Scalar | None:
-        """The decay beside the rotation."""
-        if self.log_decay is None and self.decay is None:
-            return None
-        return Scalar(log_decay=self.log_decay, decay=self.decay)
 
     def step(self, state: Tensor, t: int) -> Tensor:
         turned = rotate(state.mT, wide(tile(self.angle, t, t + 1)), self.layout).mT

@@ -60,3 +60,17 @@ class Scalar(Evolution):
         assert x is not None
         a = wide(x[:, lo:hi] if x.shape[1] > 1 else x)
         return (a if self.log_decay is None else torch.exp(a)).to(torch.complex128)[..., None]
+
+
+class Decayed(Evolution):
+    """Base of the kinds that have a scalar decay beside their own map, in fields log_decay and decay."""
+
+    log_decay: Tensor | None
+    decay: Tensor | None
+
+    @property
+    def scalar(self) -> Scalar | None:
+        """The decay beside the map; None where it is 1."""
+        if self.log_decay is None and self.decay is None:
+            return None
+        return Scalar(log_decay=self.log_decay, decay=self.decay)

@@ -26,8 +26,8 @@ class StateRank(Record):
     tolerances: relative to each block's largest singular value. ranks: (heads, tolerances) int.
     lower_bound: not every cut of every token was looked at. cap: the largest rank these cuts can show.
     tokens: how many of the ``of_tokens`` leading tokens were looked at. cuts: where.
-    designed: numbers a value channel that the mixer's own recurrence carries; None where no such state exists (a growing
-        one, a window, or a polynomial readout, whose state is finite only after lifting).
+    designed: numbers a value channel that the mixer's own recurrence carries; None where no such state exists (it
+        grows, there is a window, or the readout is a polynomial, whose state is finite only after lifting).
     """
 
     tolerances: tuple[float, ...]

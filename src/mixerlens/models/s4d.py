@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError, ModelError
+from ..files import write_whole
 from .s4d_layer import S4D
 
 __all__ = ["S4D", "S4DBlock", "S4DClassifier", "S4DConfig", "load_s4d"]
@@ -114,12 +115,9 @@ class S4DClassifier(nn.Module):
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         dtype = str(self.encoder.weight.dtype).removeprefix("torch.")
         config = {"model_type": MODEL_TYPE, **asdict(self.config), "dtype": dtype}
-        partial = target / "model.safetensors.partial"
-        partial.write_bytes(save(weights, metadata={"format": "pt"}))
-        os.replace(partial, target / "model.safetensors")
-        partial = target / "config.json.partial"
-        partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, target / "config.json")
+        packed = save(weights, metadata={"format": "pt"})
+        write_whole(target / "model.safetensors", lambda part: part.write_bytes(packed))
+        write_whole(target / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def load_s4d(folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> S4DClassifier:
