@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from .errors import InputError
+
+
+class WriteError(InputError, OSError):
+    """A file could not be written: the disk is full, the folder went away, or it takes no new files."""
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
@@ -33,7 +38,7 @@ def write_whole(path: str | os.PathLike[str], write: str | Callable[[Path], obje
 
     Raises:
         InputError: as ``check_writable``.
-        OSError: the disk is full or the folder went away; nothing is left behind then.
+        WriteError: the disk is full or the folder takes no files; nothing is left behind then.
     """
     target = check_writable(path).resolve()  # a link stays a link
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -43,7 +48,10 @@ def write_whole(path: str | os.PathLike[str], write: str | Callable[[Path], obje
         else:
             write(temporary)
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # it names the temporary file, which nobody asked for
+            raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
         raise
     return target

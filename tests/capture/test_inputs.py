@@ -13,10 +13,12 @@ class Words:
     """A tokenizer with one word a token, as far as the lens uses one."""
 
     pad_token_id = 0
+    ends = False
     table = ("<pad>", "<s>", "</s>", "the", "cat", "sat", "<script>")
 
-    def __call__(self, text):
-        return {"input_ids": [self.table.index(word) for word in text.split()]}
+    def __call__(self, text, add_special_tokens=True):
+        words = [*text.split(), "</s>"] if add_special_tokens and self.ends else text.split()
+        return {"input_ids": [self.table.index(word) for word in words]}
 
     def convert_ids_to_tokens(self, ids):
         return [self.table[i] for i in ids]
@@ -46,6 +48,15 @@ def test_text_and_lists_of_texts(worded):
     torch.testing.assert_close(trace.logits[1, :2], alone.logits[0])
 
 
+@pytest.mark.parametrize(("text", "message"), [("", "the text is empty$"), (" ", "the text ' ' has no tokens$")])
+def test_a_text_without_a_token_of_its_own_is_refused(worded, monkeypatch, text, message):
+    monkeypatch.setattr(Words, "ends", True)
+    assert worded.trace("the").inputs.tolist() == [[3, 2]]
+    for given in (text, ["the", text]):
+        with pytest.raises(InputError, match=message):
+            worded.trace(given)
+
+
 def test_ids_in_any_container(lens):
     ids = tiny.ids(2, 7)
     expected = lens.trace(ids).logits
@@ -61,13 +72,19 @@ def test_ids_in_any_container(lens):
         (torch.zeros(1, 129, dtype=torch.long), "the input has 129 tokens, the model's context is 128"),
         (torch.tensor([[1, 97]]), "token id 97 is outside the model's vocabulary of 97"),
         (torch.tensor([[1, -1]]), "token id -1 is outside the model's vocabulary of 97"),
-        (torch.zeros(5, dtype=torch.long), r"reads token ids, integers \(batch, time\); got int64 \(5,\)"),
+        (
+            torch.zeros(5, dtype=torch.long),
+            r"reads token ids, integers \(batch, time\); got int64 \(5,\): the batch axis is missing",
+        ),
+        ([1, 2, 3], r"got int64 \(3,\): the batch axis is missing, add it with ids\[None\]$"),
         (torch.zeros(1, 5), r"reads token ids, integers \(batch, time\); got float32 \(1, 5\)"),
         (torch.zeros(1, 5, 3), r"got float32 \(1, 5, 3\)"),
         (torch.zeros(1, 5, dtype=torch.bool), r"got bool \(1, 5\)"),
         (torch.zeros(1, 0, dtype=torch.long), r"the input is empty: int64 \(1, 0\)"),
-        ([[1, 2], [3]], r"inputs are text, ids \(batch, time\) or floats"),
-        (object(), r"inputs are text, ids \(batch, time\) or floats"),
+        ([[1, 2], [3]], r"inputs are text, ids .* got a list whose rows differ in length: pad them"),
+        (object(), r"inputs are text, ids \(batch, time\) or floats.* got object"),
+        (None, r"inputs are text, ids \(batch, time\) or floats \(batch, time, channels\); got None$"),
+        (np.array([None]), "got an array of object$"),
     ],
 )
 def test_inputs_that_do_not_fit(lens, given, message):
@@ -82,6 +99,7 @@ def test_inputs_that_do_not_fit(lens, given, message):
         (torch.ones(1, 6), r"attention_mask is \(1, 6\), the inputs are \(1, 7\)"),
         (torch.full((1, 7), 0.5), "1 for tokens and 0 for padding"),
         (torch.zeros(1, 7), "leaves a row without a single token"),
+        ([[None] * 7], r"attention_mask is an array \(batch, time\); got list"),
     ],
 )
 def test_masks_that_do_not_fit(lens, mask, message):
@@ -133,7 +151,7 @@ def test_s4d_reads_floats_only():
     for given, message in [
         ("text", "reads floats"),
         (torch.zeros(1, 5, dtype=torch.long), r"reads floats \(batch, time, channels\); got int64 \(1, 5\)"),
-        (torch.zeros(1, 5), r"got float32 \(1, 5\)"),
+        (torch.zeros(1, 5), r"got float32 \(1, 5\): one axis is missing"),
         (torch.full((1, 5, 2), float("nan")), "NaN or infinite"),
         (torch.zeros(1, 5, 3), r"\(1, 5, 3\)"),
     ]:

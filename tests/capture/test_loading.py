@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import mixerlens as ml
 from capture import tiny
+from mixerlens.capture.checkpoint import one_line
 from mixerlens.errors import InputError, ModelError, UnsupportedError
 
 
@@ -77,6 +78,8 @@ def test_missing_paths_and_wrong_files(folder, tmp_path):
     )
     refused(ModelError, r"model\.safetensors is a file: name the folder", folder / "model.safetensors")
     refused(InputError, "a model is a folder, a hub id, a .gguf file or a torch.nn.Module, not a int", 7)
+    for nameless in ("", "  "):
+        refused(InputError, "the name of the model is empty", nameless)
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(20))
     refused(ModelError, r"broken\.gguf cannot be read as GGUF", broken)
@@ -125,7 +128,7 @@ def test_weights_that_are_not_finite_name_the_first_tensor(folder, value):
     refused(ModelError, r"model\.layers\.1\.self_attn\.q_proj\.weight \(32, 32\) has 2 weights that are NaN", folder)
     model = tiny.build("llama")
     model.model.norm.weight.data[0] = value
-    refused(ModelError, r"model\.norm\.weight \(32,\) has 1 weights that are NaN or infinite", model)
+    refused(ModelError, r"model\.norm\.weight \(32,\) has 1 weight that is NaN or infinite", model)
 
 
 def test_missing_weights_are_never_left_random(folder):
@@ -172,8 +175,28 @@ def test_pickled_weights_that_carry_code_are_not_unpickled(folder):
 
     (folder / "model.safetensors").unlink()
     torch.save({"model.norm.weight": Evil()}, folder / "pytorch_model.bin")
-    refused(ModelError, "cannot be read", folder)
+    refused(ModelError, r"pytorch_model\.bin is a pickled object, not a dict of tensors: save", folder)
     assert not marker.exists()
+
+
+def test_pickled_weights_that_are_tensors_open_and_other_files_are_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    file = folder / "pytorch_model.bin"
+    torch.save(weights, file)
+    assert torch.equal(ml.open(folder).trace(tiny.ids()).logits, ml.open(tiny.build("llama")).trace(tiny.ids()).logits)
+    for spoilt in (torch.nn.Linear(2, 2), torch.ones(3), {"model": weights, "step": 7}):
+        torch.save(spoilt, file)
+        refused(ModelError, r"^[^\x1b]*pytorch_model\.bin is a pickled object, not a dict of tensors: save", folder)
+    for content in (b"", b"garbage", file.read_bytes()[:-200]):
+        file.write_bytes(content)
+        refused(ModelError, r"^[^\x1b]*pytorch_model\.bin cannot be read, it is truncated or corrupt", folder)
+
+
+def test_a_message_of_a_library_is_cut_to_its_first_sentence():
+    message = "\x1b[1mRead 1.5 GB, e.g. x.bin.\x1b[0m You can still load it unsafely.\nSee"
+    assert one_line(message) == "Read 1.5 GB, e.g. x.bin"
+    assert one_line(ValueError()) == "ValueError"
 
 
 def test_recurrent_networks_are_no_members(tmp_path):

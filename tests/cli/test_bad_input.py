@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = "model.safetensors"
 
 
@@ -62,6 +65,11 @@ def no_weights(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
 
+def pickled_model(folder: Path) -> None:
+    no_weights(folder)
+    torch.save(torch.nn.Linear(2, 2), folder / "pytorch_model.bin")
+
+
 def edit_config(folder: Path, **changes) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
@@ -110,11 +118,12 @@ BAD_MODELS = {
     missing_path: "no such|not exist|there is no",
     truncated_weights: "truncated|corrupt|cannot be read|incomplete",
     truncated_header: "truncated|corrupt|cannot be read|incomplete",
-    nan_weights: "model.layers.1.self_attn.q_proj.weight.*1 weights.*NaN or infinite",
-    infinite_weights: "model.norm.weight.*1 weights.*NaN or infinite",
+    nan_weights: "model.layers.1.self_attn.q_proj.weight.*has 1 weight that is NaN or infinite",
+    infinite_weights: "model.norm.weight.*has 1 weight that is NaN or infinite",
     missing_tensor: "model.layers.0.self_attn.k_proj.weight",
     wrong_shape: "model.layers.0.self_attn.k_proj.weight",
     no_weights: "weights|safetensors",
+    pickled_model: "pytorch_model.bin is a pickled object, not a dict of tensors: save the weights as safetensors$",
     recurrent_network: "LSTM.*no coefficients",
     only_weights: "LSTM.*no coefficients",
     convolutional_network: "resnet|mixer",
@@ -126,8 +135,6 @@ BAD_MODELS = {
 
 
 def assert_refused(result, pattern: str) -> None:
-    import re
-
     lines = result.stderr.splitlines()
     assert result.exit_code == 2, (result.exit_code, result.stderr)
     assert len(lines) == 1 and lines[0].startswith("mixerlens: "), result.stderr
@@ -196,6 +203,7 @@ def test_options_that_cannot_be_met(options, pattern, llama_folder, mixerlens, t
         (np.zeros((1, 8, 3), dtype=np.int64), r"token ids.*int64 \(1, 8, 3\)"),
         (np.zeros((0, 8), dtype=np.int64), "empty"),
         (np.zeros((1, 0), dtype=np.int64), "empty"),
+        (np.full(8, 3), r"int64 \(8,\): the batch axis is missing, add it with ids\[None\]$"),
         (np.full((1, 8), 97), "97"),
         (np.full((1, 8), -1), "-1"),
         (np.full((1, 8), "word"), "<U4.*integers"),
@@ -205,6 +213,58 @@ def test_options_that_cannot_be_met(options, pattern, llama_folder, mixerlens, t
 def test_arrays_the_model_cannot_take(array, pattern, llama_folder, mixerlens, tmp_path):
     np.save(tmp_path / "in.npy", array)
     assert_refused(mixerlens("verify", llama_folder, "--input", tmp_path / "in.npy"), pattern)
+    assert_refused(mixerlens("verify", llama_folder, "--input", tmp_path / "in.npy", "--length", 8), pattern)
+
+
+def test_an_array_of_objects_is_refused_without_advice_to_unpickle_it(llama_folder, mixerlens, tmp_path):
+    np.save(tmp_path / "in.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "raw.npy").write_bytes(pickle.dumps({}))
+    for name in ("in.npy", "raw.npy"):
+        result = mixerlens("verify", llama_folder, "--input", tmp_path / name)
+        assert_refused(result, f"{name}: not a readable array file")
+        assert "unsafe" not in result.stderr and "pickle.load" not in result.stderr
+
+
+def test_a_folder_as_input_and_no_model_at_all(llama_folder, mixerlens, tmp_path, monkeypatch):
+    assert_refused(mixerlens("verify", llama_folder, "--input", tmp_path), "that is a folder; give a .npy")
+    monkeypatch.chdir(llama_folder)  # an empty name must not mean the folder one is in
+    assert_refused(mixerlens("inspect", ""), "the name of the model is empty")
+
+
+@pytest.mark.parametrize("options", [[], ["--length", 4]])
+def test_an_empty_text_is_refused_though_the_tokenizer_ends_it_with_a_token(options, mixerlens, tmp_path):
+    model = ROOT / "specimens" / "qwen3-next-bytes"
+    (tmp_path / "empty.txt").write_text("")
+    for given in (["--text", ""], ["--input", tmp_path / "empty.txt"]):
+        assert_refused(mixerlens("horizon", model, *given, *options), "the text is empty$")
+
+
+USAGE = {
+    "verify": "mixerlens verify: Missing argument 'MODEL' (see mixerlens verify --help)",
+    "verify m --length abc": "'--length'.*'?abc'?",
+    "verify m --seed 1.5": "'--seed'.*1.5",
+    "verify m --dtype bfloat16": "'--dtype': 'bfloat16' is not one of 'float32', 'float64' ",
+    "verify m --lenght 3": "--lenght",
+    "verify m --length": "'--length' requires an argument",
+    "verify m n": "unexpected extra argument.*n",
+    "frobnicate m": "No such command 'frobnicate'",
+    "--frobnicate": "No such option.*--frobnicate",
+}
+
+
+@pytest.mark.parametrize("arguments", USAGE)
+def test_usage_errors_are_one_line(arguments, mixerlens):
+    result = mixerlens(*arguments.split())
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+    assert result.stderr.startswith("mixerlens") and result.stderr.endswith(" --help)\n")
+    assert "Value error" not in result.stderr
+    pattern = USAGE[arguments]
+    assert result.stderr == pattern + "\n" if pattern.startswith("mixerlens") else re.search(pattern, result.stderr)
+
+
+def test_no_arguments_and_help_are_no_errors(mixerlens):
+    assert "inspect" in mixerlens().output and "inspect" in mixerlens("--help").stdout
+    assert mixerlens("verify", "--help").exit_code == 0
 
 
 @pytest.mark.parametrize("verb", ["inspect", "verify", "report", "spectrum", "horizon"])
@@ -222,5 +282,5 @@ def test_a_full_disk(verb, llama_folder, mixerlens, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     result = mixerlens(verb, llama_folder, "--length", 8, "--checks", "operator", "-o", tmp_path / "out")
-    assert_refused(result, "No space left on device")
+    assert_refused(result, f"cannot write {re.escape(str(tmp_path / 'out'))}: No space left on device$")
     assert list(tmp_path.iterdir()) == [], "no part of a file may stay behind"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from torch import nn
 from mixerlens.errors import ModelError, UnsupportedError
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\^_])")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 RECURRENT_WEIGHTS = ("weight_hh", "weight_ih", "recurrent_kernel", "lstm", "gru")
 
 
@@ -62,9 +67,32 @@ def tensor_names(file: Path) -> list[str]:
         with safe_open(file, framework="pt") as handle:
             return list(handle.keys())
     except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{file} cannot be read, it is truncated or corrupt ({file.stat().st_size} bytes): {one_line(error)}"
-        ) from error
+        raise _corrupt(file, error) from error
+
+
+def refuse_pickled_objects(folder: Path) -> None:
+    """Raises ModelError naming the first pytorch_model*.bin that is no dict of tensors or is broken.
+
+    For a folder that failed to load: reading the files only to look at them would double the time of one that does.
+    """
+    if any(folder.glob("*.safetensors")):
+        return  # those are what is read then
+    for file in sorted(folder.glob("pytorch_model*.bin")):
+        try:
+            weights = torch.load(file, map_location="meta", weights_only=True)
+        except pickle.UnpicklingError as error:
+            if not (zipfile.is_zipfile(file) or file.read_bytes()[:1] == b"\x80"):  # neither form that torch writes
+                raise _corrupt(file, error) from error
+            weights = None
+        except (OSError, RuntimeError, EOFError) as error:
+            raise _corrupt(file, error) from error
+        if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+            raise ModelError(f"{file} is a pickled object, not a dict of tensors: save the weights as safetensors")
+
+
+def _corrupt(file: Path, error: Exception) -> ModelError:
+    size = file.stat().st_size
+    return ModelError(f"{file} cannot be read, it is truncated or corrupt ({size} bytes): {one_line(error)}")
 
 
 def refuse_nonmember(file: Path) -> None:
@@ -86,9 +114,8 @@ def check_finite(model: nn.Module) -> None:
             raise ModelError(f"{name} has no values (it is on the meta device)")
         bad = tensor.numel() - int(torch.isfinite(tensor).sum())
         if bad:
-            raise ModelError(
-                f"{name} {tuple(tensor.shape)} has {bad} weights that are NaN or infinite: the checkpoint is corrupt"
-            )
+            what = "1 weight that is" if bad == 1 else f"{bad} weights that are"
+            raise ModelError(f"{name} {tuple(tensor.shape)} has {what} NaN or infinite: the checkpoint is corrupt")
 
 
 def check_complete(info: dict[str, Any], model: nn.Module, source: str) -> list[str]:
@@ -119,6 +146,7 @@ def _some(names: list[str]) -> str:
 
 
 def one_line(error: object) -> str:
-    """The first line of a message, shortened."""
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200]
+    """The first sentence of a library's message, without colours and shortened: what follows it is advice for a
+    programmer of that library."""
+    text = TERMINAL_CODES.sub("", str(error)).strip().splitlines()
+    return SENTENCE_END.split(text[0])[0].removesuffix(".")[:200] if text else type(error).__name__

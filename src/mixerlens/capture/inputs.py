@@ -44,7 +44,8 @@ def prepare(
             raise InputError("this model reads floats (batch, time, channels), not text")
         inputs, mask = _tokenize([given] if isinstance(given, str) else list(given), tokenizer)
     else:
-        inputs, mask = _tensor(given), None if attention_mask is None else _tensor(attention_mask)
+        inputs = _tensor(given, "inputs are text, ids (batch, time) or floats (batch, time, channels)")
+        mask = None if attention_mask is None else _tensor(attention_mask, "attention_mask is an array (batch, time)")
     _check_kind(inputs, takes_ids)
     if takes_ids:
         inputs = inputs.long()
@@ -62,27 +63,40 @@ def _is_texts(given: Any) -> bool:
     return isinstance(given, Sequence) and len(given) > 0 and all(isinstance(item, str) for item in given)
 
 
-def _tensor(given: Any) -> Tensor:
+def _tensor(given: Any, wanted: str) -> Tensor:
     if isinstance(given, Tensor):
         return given.detach()
     try:
         return torch.as_tensor(np.asarray(given))
     except (ValueError, TypeError) as error:
-        raise InputError(f"inputs are text, ids (batch, time) or floats (batch, time, channels): {error}") from error
+        raise InputError(f"{wanted}; got {_named(given, error)}") from error
+
+
+def _named(given: Any, error: Exception) -> str:
+    """What was given instead of numbers, in our own words: numpy's are about its own insides."""
+    if isinstance(given, (list, tuple)) and isinstance(error, ValueError):
+        return f"a {type(given).__name__} whose rows differ in length: pad them and give attention_mask"
+    if isinstance(given, np.ndarray):
+        return f"an array of {given.dtype}"
+    return "None" if given is None else f"{type(given).__name__} {repr(given)[:40]!r}"
 
 
 def _tokenize(texts: list[str], tokenizer: Any) -> tuple[Tensor, Tensor | None]:
     if tokenizer is None:
         raise InputError("this model has no tokenizer: give ids (batch, time) instead of text")
-    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
-    for text, row in zip(texts, rows, strict=True):
-        if not row:
-            raise InputError(f"the text {text[:40]!r} has no tokens")
+    rows = [token_ids(text, tokenizer) for text in texts]
     time = max(map(len, rows))
     pad = tokenizer.pad_token_id or 0
     inputs = torch.tensor([row + [pad] * (time - len(row)) for row in rows])
     mask = torch.tensor([[True] * len(row) + [False] * (time - len(row)) for row in rows])
     return inputs, None if mask.all() else mask
+
+
+def token_ids(text: str, tokenizer: Any) -> list[int]:
+    """Ids of a text with the special tokens its tokenizer adds.  Raises InputError if it has none of its own."""
+    if not list(tokenizer(text, add_special_tokens=False)["input_ids"]):
+        raise InputError(f"the text {text[:40]!r} has no tokens" if text else "the text is empty")
+    return list(tokenizer(text)["input_ids"])
 
 
 def _check_kind(inputs: Tensor, takes_ids: bool) -> None:
@@ -91,9 +105,12 @@ def _check_kind(inputs: Tensor, takes_ids: bool) -> None:
         raise InputError(f"the input is empty: {what}")
     integers = not inputs.is_floating_point() and not inputs.is_complex() and inputs.dtype != torch.bool
     if takes_ids and not (integers and inputs.dim() == 2):
-        raise InputError(f"this model reads token ids, integers (batch, time); got {what}")
+        hint = ": the batch axis is missing, add it with ids[None]" if integers and inputs.dim() == 1 else ""
+        raise InputError(f"this model reads token ids, integers (batch, time); got {what}{hint}")
     if not takes_ids and not (inputs.is_floating_point() and inputs.dim() >= 3):
-        raise InputError(f"this model reads floats (batch, time, channels); got {what}")
+        flat = inputs.is_floating_point() and inputs.dim() == 2
+        hint = ": one axis is missing, add it with inputs[None] (batch) or inputs[..., None] (channels)" if flat else ""
+        raise InputError(f"this model reads floats (batch, time, channels); got {what}{hint}")
 
 
 def _check_ids(inputs: Tensor, vocabulary: int | None) -> None:

@@ -28,6 +28,7 @@ from mixerlens.capture.checkpoint import (
     one_line,
     read_config,
     refuse_nonmember,
+    refuse_pickled_objects,
 )
 from mixerlens.capture.quiet import quiet
 from mixerlens.errors import InputError, MixerLensError, ModelError, UnsupportedError
@@ -51,6 +52,8 @@ class Loaded:
 
 def load(model: str | Path | nn.Module, dtype: torch.dtype | None, device: torch.device | None) -> Loaded:
     """Open a model.  Raises ModelError, UnsupportedError or InputError, each with one clear line."""
+    if isinstance(model, str) and not model.strip():
+        raise InputError("the name of the model is empty: name a folder, a hub id or a .gguf file")
     if isinstance(model, nn.Module):
         loaded = _in_memory(model, dtype, device)
     elif isinstance(model, (str, Path)):
@@ -174,8 +177,12 @@ def _transformers(name: str, dtype: torch.dtype | None, local: bool) -> Loaded:
     except MixerLensError:
         raise
     except Exception as error:  # whatever the library raises on a bad checkpoint becomes one line
+        if Path(name).is_dir():
+            refuse_pickled_objects(Path(name))
         what = "cannot be read" if local else "is no folder here and cannot be read from the hub"
         raise ModelError(f"{name} {what}: {one_line(error)}") from error
+    if info.get("missing_keys") and Path(name).is_dir():  # perhaps a whole training state, with the weights inside
+        refuse_pickled_objects(Path(name))
     unused = check_complete(info, model, name)
     return Loaded(_plain_experts(model), name, lambda: _tokenizer(name, local), unused)
 

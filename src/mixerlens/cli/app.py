@@ -11,6 +11,7 @@ from .horizon import horizon
 from .inspect import inspect
 from .report import report
 from .spectrum import spectrum
+from .usage import OneLineGroup
 from .verb import verb
 from .verify import verify
 
@@ -18,6 +19,7 @@ VERBS = (inspect, verify, report, spectrum, horizon)
 
 app = typer.Typer(
     name="mixerlens",
+    cls=OneLineGroup,
     help="Open a trained sequence model, prove what its token mixers compute, and show it.",
     epilog="Exit codes: 0 holds, 1 a check failed, 2 bad input, 3 internal error.",
     no_args_is_help=True,

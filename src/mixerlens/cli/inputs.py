@@ -34,7 +34,7 @@ def model_input(lens: Lens, *, text: str | None, file: Path | None, length: int 
         inputs = lens.prepare(content).inputs if length is None else _first_tokens(lens, content, length)
     else:
         inputs = _tensor(content, file)
-    return inputs if length is None else inputs[:, :length]
+    return inputs if length is None or inputs.dim() < 2 else inputs[:, :length]  # one axis is refused later
 
 
 def read_file(path: Path) -> str | np.ndarray:
@@ -43,7 +43,9 @@ def read_file(path: Path) -> str | np.ndarray:
     Raises:
         InputError: no such file, a broken or pickled array, several arrays, or text that is not UTF-8.
     """
-    if not path.exists() or path.is_dir():  # pipes are welcome
+    if path.is_dir():
+        raise InputError(f"--input {path}: that is a folder; give a .npy, .npz or text file")
+    if not path.exists():  # pipes are welcome
         raise InputError(f"--input {path}: there is no such file")
     if path.suffix not in (".npy", ".npz"):
         try:
@@ -61,7 +63,9 @@ def read_file(path: Path) -> str | np.ndarray:
     except InputError:
         raise
     except Exception as error:  # numpy raises ValueError, EOFError, BadZipFile, ... for what is not an array file
-        raise InputError(f"--input {path}: not a readable array file ({error})") from error
+        from ..capture.checkpoint import one_line
+
+        raise InputError(f"--input {path}: not a readable array file ({one_line(error)})") from error
 
 
 def _tensor(array: np.ndarray, path: Path | None) -> Tensor:
@@ -76,12 +80,13 @@ def _first_tokens(lens: Lens, text: str, length: int) -> Tensor:
     """The first tokens of a text that may be far longer than the context."""
     import torch
 
+    from ..capture.inputs import token_ids
     from ..capture.quiet import quiet
 
     if lens.tokenizer is None:
         return lens.prepare(text).inputs  # which says what is missing
     with quiet():  # the length is no mistake here
-        return torch.tensor([list(lens.tokenizer(text)["input_ids"])])
+        return torch.tensor([token_ids(text, lens.tokenizer)])
 
 
 def random_input(lens: Lens, length: int | None, seed: int) -> Tensor:

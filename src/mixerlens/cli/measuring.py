@@ -53,7 +53,8 @@ def show_table(
     """A table with a row a mixer call, then the notes, one a paragraph."""
     from rich.text import Text
 
-    title = f"{title} on {trace.inputs.shape[1]} tokens: middle, then lowest .. highest"
+    count = trace.inputs.shape[1]
+    title = f"{title} on {count} {'token' if count == 1 else 'tokens'}: middle, then lowest .. highest"
     shown = table(title, "layer", "mixer", *columns, right=("layer", *columns))
     for (path, mixer), cells in zip(trace.mixers.items(), rows, strict=True):
         shown.add_row(str(mixer.layer), plain(_inside_its_layer(path)), *cells)
