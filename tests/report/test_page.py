@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import json
 import re
 import zlib
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 import torch
 from example import HOSTILE, certificate, trace
+from rich.console import Console
 
 from mixerlens import measures, report
 from mixerlens.errors import InputError
+from mixerlens.report.checks import verdict
 from mixerlens.report.data import gather
 from mixerlens.report.maps import decode
 from mixerlens.report.words import number, plain_text, visible
+from mixerlens.verify import Certificate, Check
 
 WORDS = ["In", " the", "\n", HOSTILE, "\u2028", "\u202e", "", "\ud800", "&amp;", "'\"", "\x00"]
 HYBRID = [("mamba", 40, 4), ("softmax_attention", 4, 8), ("gated_delta_net", 3, 6), ("bidirectional", 2, 4)]
@@ -110,15 +114,45 @@ def test_the_certificate_comes_first_and_says_what_fails(page):
     assert "What it means that “chunk” fails" in text and "does not reproduce the full forward pass" in text
     assert "1 does not apply to this model and is no failure." in text
     statuses = [attributes["data-status"] for tag, attributes in Elements(page).found if "data-status" in attributes]
-    assert statuses[:6] == ["holds", "holds", "holds", "fails", "n/a", "holds"]  # two operator rows stand as the worst
+    assert statuses[:6] == ["pass", "pass", "pass", "fail", "n/a", "pass"]  # two operator rows stand as the worst
     assert len(statuses) == 6 + 7  # and every one is there
     assert "(worst of 2)" in text
 
 
 def test_verdicts(example):
-    assert "All 6 checks hold" in report.build(example, certificate())
+    assert "All 6 checks pass" in report.build(example, certificate())
     assert "do not describe this model exactly" in report.build(example, certificate(("operator",)))
     assert "Not checked" in report.build(example, None)
+
+
+def test_a_fault_of_the_library_names_it(example):
+    kind = type("Model", (), {"__module__": "torch.nn.modules"})
+    lens = SimpleNamespace(info=example.lens.info, model=kind())
+    text = report.build(SimpleNamespace(**{**vars(example), "lens": lens}), certificate(("chunk",)))
+    named = f"torch {torch.__version__}, the library that runs this model (type example)"
+    assert f"The fault lies in {named}" in text and f"This is a fault of {named}" in text
+    assert "not a fault of the coefficients" in text
+    both = report.build(example, certificate(("chunk", "operator")))
+    assert "not a fault of the coefficients" not in both and "the code that runs this example model" in both
+
+
+def test_the_table_tells_each_reason_once_and_no_place_for_no_error():
+    kinds = [
+        Check(name, "plain", "n/a", None, None, None, why)
+        for name, why in (("step", "no cache"), ("chunk", "no cache"), ("padding", "no mask"))
+    ]
+    noise = "tolerance: float32 floor (measured rounding noise 8e-07)"
+    same = [Check("step", v, "pass", 0.0, 0.0, 1e-5, noise, position=3) for v in ("plain", "position_ids")]
+    rows = verdict(Certificate(kinds + same)).rows
+    assert [(r.check, r.variant, r.rows) for r in rows] == [
+        ("step, chunk", "", 1), ("padding", "plain", 1), ("step", "plain", 2), ("step", "position_ids", 0),
+    ]  # fmt: skip
+    assert rows[0].reason == "does not apply: no cache" and rows[2].where == ""
+    assert [text for text, help in rows[2].reason_parts if help] == ["measured rounding noise"]
+    out = io.StringIO()
+    Console(file=out, width=160).print(Certificate(kinds + same).render(), markup=False)
+    assert "step, chunk" in out.getvalue() and out.getvalue().count("does not apply: no cache") == 1
+    assert "token 3" not in out.getvalue() and "[/" not in out.getvalue()
 
 
 def test_what_the_model_is(page):

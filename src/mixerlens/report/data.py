@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ def gather(
     return ReportData(
         title=plain_text(title or name),
         lede=_lede(layers, time, unit),
-        verdict=verdict(certificate),
+        verdict=verdict(certificate, unit, _runs(trace.lens, info)),
         facts=_facts(info, batch, time, unit),
         sequence_note=_sequence_note(batch, sequence),
         tokens=tokens,
@@ -84,6 +85,16 @@ def gather(
 def _of_batch(call: Any, sequence: int) -> int:
     """Dynamics that are the same for every sequence of the batch have a batch of 1."""
     return sequence if call.dynamics.batch > 1 else 0
+
+
+def _runs(lens: Any, info: dict[str, Any]) -> str:
+    """Whose code ran the model: the library that its class comes from, with its version and the model's type."""
+    kind = plain_text(info.get("model_type") or "")
+    library = type(getattr(lens, "model", None)).__module__.split(".")[0]
+    if library in ("builtins", "__main__"):
+        return f"the code that runs this {kind} model".replace("  ", " ")
+    version = getattr(sys.modules.get(library), "__version__", "")
+    return f"{library}{f' {version}' if version else ''}, the library that runs this model (type {kind})"
 
 
 def _name(info: dict[str, Any]) -> str:

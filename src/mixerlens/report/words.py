@@ -73,6 +73,11 @@ GLOSSARY: dict[str, str] = {
     "it has no preference for near or far.",
 }
 
+NOISE = (
+    "How far the largest answer moves, relative to it, when the same forward runs once more with every module's result "
+    "off by half a unit in the last place: what rounding alone does to this model on this input."
+)
+
 CHECKS: dict[str, tuple[str, str]] = {
     "operator": (
         "The coefficients shown, applied to the values, give what the model's own mixer returned.",
