@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from safetensors.torch import load_file
 CHECK_FIELDS = {
     "check", "variant", "status", "max_abs", "max_rel", "tolerance", "reason", "layer", "head", "position",
 }  # fmt: skip
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def as_json(result):
@@ -52,6 +55,15 @@ def test_inspect_counts_what_is_in_the_file(llama_folder, mixerlens):
          "heads": 4, "value_dim": 8, "state": "grows"}
         for k in range(2)
     ]  # fmt: skip
+
+
+def test_inspect_names_the_tokens_that_the_tokenizer_adds_to_a_text(mixerlens):
+    model = ROOT / "specimens" / "qwen3-next-bytes"
+    (added,) = as_json(mixerlens("inspect", model, "--json"))["tokenizer_adds"]
+    ids = {
+        token["content"]: token["id"] for token in json.loads((model / "tokenizer.json").read_text())["added_tokens"]
+    }
+    assert ids[added] == 1 and "tokenizer adds" in mixerlens("inspect", model).stdout
 
 
 def test_inspect_s4d(s4d_folder, mixerlens):

@@ -37,6 +37,8 @@ def inspect(
         lens = open_model(model, dtype, device)
         selection = chosen_layers(layers, lens)
         info = lens.info()
+        if (tokenizer := lens.tokenizer) is not None:
+            info["tokenizer_adds"] = tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"])
         sizes = _sizes(lens, selection)
         info["layers"] = [
             layer | sizes.get(layer["path"], UNKNOWN)
