@@ -45,7 +45,12 @@ def browser():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mixerlens.report.data.MAP_BYTES", 20_000)  # so that the finest cells hold several pairs
+        words = [f"w{k}" for k in range(300)]
+        pooled = report.write(trace([("softmax_attention", 1, 8)], 300, words), None, folder / "pooled.html")
     return {
+        "pooled": pooled,
         "hybrid": report.write(trace(HYBRID, 60, WORDS), certificate(("chunk",)), folder / "hybrid.html"),
         "long": report.write(
             trace([("softmax_attention", 2, 8)], 2000, WORDS),
@@ -82,6 +87,7 @@ class Watched:
 
     def figure(self, card: str):
         """A card's heat map, scrolled to and drawn."""
+        self.page.locator(f"#{card}").evaluate("e => { e.closest('details').open = true; }")
         self.page.locator(f"#{card}").scroll_into_view_if_needed()
         self.page.wait_for_selector(f"#{card} figure.coefficients[data-ready]")
         return self.page.locator(f"#{card} figure.coefficients")
@@ -131,12 +137,13 @@ def test_everything_is_drawn_without_a_word(browser, files, width, scheme):
         w.quiet()
 
 
-def test_the_future_is_blank_and_both_ways_is_not(browser, files):
-    corner = """c => { const r = c.width / c.clientWidth;
-        return c.getContext('2d').getImageData((c.clientWidth - 20) * r, 20 * r, 1, 1).data[3]; }"""
+def test_the_future_is_hatched_and_both_ways_is_not(browser, files):
+    corner = """c => { const r = c.width / c.clientWidth, n = 40 * r;
+        const d = c.getContext('2d').getImageData((c.clientWidth - 60) * r, 20 * r, n, n).data;
+        return d.filter((x, k) => k % 4 === 3 && x > 60).length / (d.length / 4); }"""
     with Watched(browser, files["hybrid"]) as w:
-        assert w.figure("M1H0").locator("canvas.plot").evaluate(corner) == 0
-        assert w.figure("M3H0").locator("canvas.plot").evaluate(corner) == 255
+        assert w.figure("M1H0").locator("canvas.plot").evaluate(corner) < 0.4  # thin lines
+        assert w.figure("M3H0").locator("canvas.plot").evaluate(corner) == 1
 
 
 def test_zoom_by_wheel_drag_keys_and_buttons(browser, files):
@@ -205,6 +212,54 @@ def test_two_thousand_tokens_zoom_to_finer_cells(browser, files):
         assert span == 4 and fine == 1 and w.colours("M0H0") >= 2
         canvas.press("0")
         assert w.view("M0H0")[2] == 2000
+        w.quiet()
+
+
+def test_a_pooled_picture_names_the_tokens_of_a_cell(browser, files):
+    with Watched(browser, files["pooled"]) as w:
+        w.page.evaluate("""() => {
+            const pen = CanvasRenderingContext2D.prototype, write = pen.fillText;
+            pen.fillText = function (text, ...at) { window.written.push(text); return write.call(this, text, ...at); };
+            window.written = []; }""")
+        figure, canvas = w.figure("M0H0"), w.page.locator("#M0H0 canvas.plot")
+        canvas.focus()
+        for _ in range(9):
+            canvas.press("+")
+        *_, span, side = w.view("M0H0")
+        assert span == 4 and side > 1
+        w.page.evaluate("window.written = []")
+        canvas.press("ArrowUp")
+        w.view("M0H0")
+        names = w.page.evaluate("window.written")
+        assert names and all(re.fullmatch(r"w\d+…w\d+", name) for name in names), names
+        first, last = (int(part[1:]) for part in names[0].split("…"))
+        assert 1 <= last - first <= side - 1
+        canvas.hover(position={"x": 250, "y": 500})
+        assert f"mean of a {side} × {side} cell" in figure.locator(".readout").inner_text()
+        assert "8-bit picture" in figure.locator(".readout").get_attribute("title")
+        assert "the largest cell, a mean over up to" in figure.locator(".legend p").inner_text()
+        w.quiet()
+
+
+def test_layers_fold_and_links_and_printing_open_them(browser, files):
+    opened = "() => [...document.querySelectorAll('details.layer')].map((d) => d.open)"
+    with Watched(browser, files["hybrid"]) as w:
+        assert w.page.evaluate(opened) == [True, False, False, False]
+        w.page.locator(".cell[href='#M2H1']").click()
+        assert w.page.evaluate(opened) == [True, False, True, False]
+        w.page.wait_for_selector("#M2H1 figure.coefficients[data-ready]")
+        assert w.colours("M2H1") > 8
+        w.page.locator(".jump a[href='#M1']").click()
+        assert w.page.evaluate(opened) == [True, True, True, False]
+        w.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert w.page.evaluate(opened) == [True] * 4
+        w.page.wait_for_selector("#M3H0 figure.coefficients[data-ready]")
+        w.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert w.page.evaluate(opened) == [True, True, True, False]
+        w.page.get_by_role("button", name="close all").click()
+        assert w.page.evaluate(opened) == [False] * 4
+        w.page.get_by_role("button", name="open all").click()
+        assert w.page.evaluate(opened) == [True] * 4
         w.quiet()
 
 

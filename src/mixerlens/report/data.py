@@ -32,6 +32,12 @@ class ReportData:
     layers: list[LayerSection]
     missing: list[tuple[str, str]]
 
+    @property
+    def signs(self) -> tuple[bool, bool]:
+        """Whether there are signed pictures, and whether there are others."""
+        signed = {card.picture["map"]["signed"] for layer in self.layers for card in layer.cards}
+        return True in signed, False in signed
+
     def pictures(self) -> dict[str, Any]:
         """The JSON that the page's script draws from."""
         return {

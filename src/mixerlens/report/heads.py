@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from mixerlens.report.maps import Pooled, is_signed, levels, thumbnail
 from mixerlens.report.words import GLOSSARY, count, number
 
 CURVE_POINTS = 140
+CONVENTION = "by convention"  # what depends on the gauge
 FRAME = 2.0  # the largest radius the unit circle's picture shows
 
 
@@ -27,6 +28,7 @@ class Fact:
     name: str
     value: str
     help: str = ""
+    note: str = ""  # a mark beside the name
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class HeadCard:
     rank_of: str
     facts: list[Fact]
     reach: str
-    state: str
+    rank: str
     spectrum_caption: str
     steps_caption: str | None
     distance_caption: str
@@ -103,11 +105,12 @@ def card(
         rank_of=rank_of,
         facts=_facts(measured, head, shown, spectral, unit),
         reach=number(effective),
-        state=_rank_text(measured.rank, shown, 1),
+        rank=_rank_text(measured.rank, shown, 1),
         spectrum_caption=spectrum_caption,
         steps_caption=steps_caption,
         distance_caption=distance_caption,
-        horizon_caption="Share of all |α| within a lag. Dashed: uniform weights."
+        horizon_caption="Share of all |α| within a lag. Dashed: uniform weights. "
+        "Dots: the smallest lag whose cumulative mass reaches 50 % and 90 %."
         + (" Band: half-lives from the spectrum, 5–95 % of tokens, tick at the median." if curve["spectral"] else ""),
         map_caption=map_caption,
         picture=picture,
@@ -117,12 +120,13 @@ def card(
 def _facts(measured: Measured, head: int, shown: int, spectral: list[float], unit: str) -> list[Fact]:
     h, s = measured.horizon, measured.spectrum
     low, middle, high = (number(x) for x in quantiles(_radii(s, head), (0.05, 0.5, 0.95)).tolist())
+    gauge = CONVENTION if s.eta is not None else ""
     facts = [
         Fact("Mean distance", f"{number(float(h.mean[head]))} (uniform {number(h.uniform_mean)})", "Mean distance"),
         Fact("Effective context, 90 %", count(float(h.effective_context[head]), unit), "Effective context"),
         Fact("Half-life, measured", count(float(h.half_life_measured[head]), unit), "Half-life, measured"),
-        Fact("Half-life from the spectrum", _range(spectral), "Half-life from the spectrum"),
-        Fact("Slowest |λ|", middle if low == high else f"{middle} ({low} – {high})", "Spectrum"),
+        Fact("Half-life from the spectrum", _range(spectral), "Half-life from the spectrum", gauge),
+        Fact("Slowest |λ|", middle if low == high else f"{middle} ({low} – {high})", "Spectrum", gauge),
     ]
     if s.eta is not None:
         ends = [quantiles(x[head], (0.5,)).tolist()[0] for x in (s.eta.low, s.eta.centred, s.eta.high)]
@@ -135,9 +139,9 @@ def _facts(measured: Measured, head: int, shown: int, spectral: list[float], uni
         names = " / ".join(f"{t:.0e}".replace("e-0", "e−").replace("e-", "e−") for t in rank.tolerances)
         texts = " / ".join(_rank_text(rank, shown, k) for k in range(len(rank.tolerances)))
         facts.append(Fact(f"State rank at {names}", texts, "State rank"))
-        by_design = "grows with the sequence" if rank.designed is None else f"{rank.designed} numbers"
-        facts.append(Fact("State by design", by_design, "State rank"))
-    return [Fact(f.name, f.value, GLOSSARY[f.help]) for f in facts]
+        by_design = "grows with the sequence" if rank.designed is None else count(rank.designed, "number")
+        facts.append(Fact("State by design, a value channel", by_design, "State by design"))
+    return [replace(f, help=GLOSSARY[f.help]) for f in facts]
 
 
 def _radii(s: Spectrum, head: int) -> Tensor:
@@ -167,7 +171,7 @@ def _points(s: Spectrum, head: int, unit: str) -> tuple[dict[str, Any], str]:
     every = "the same at every token" if constant else (
         f"{len(s.tokens)} evenly spaced {unit}s" if s.sampled else f"all {unit}s"
     )  # fmt: skip
-    what = "λ with η folded in" if s.eta is not None else "λ of the step A"
+    what = "λ with η folded in, by convention (gauge)" if s.eta is not None else "λ of the step A"
     caption = f"Eigenvalues {what}: {every}."
     if outside:
         caption += f" {outside} of {len(values)} lie beyond radius {FRAME:.0f} and are not drawn."

@@ -64,6 +64,12 @@ GLOSSARY: dict[str, str] = {
     "ln ½ / ln |λ|; ∞ if it never fades. For softmax it follows the convention of the η ratio.",
     "State rank": "How many numbers a value channel an exact recurrence would have to carry from token to token; "
     "relative to a tolerance, and “≥” where the measurement reached its own limit.",
+    "State by design": "How many numbers a value channel the mixer's own recurrence carries, whatever the input; the "
+    "state rank is how many of them this input makes use of. Attention keeps every token instead.",
+    "Rounding of a picture (±)": "Pictures are stored in 8 bits a cell. The ± beside a value under the pointer is half "
+    "a step of that storage: it says nothing of how exact the coefficients are, which the certificate does.",
+    "By convention": "Marks numbers of softmax that depend on the gauge: a constant added to all keys changes them and "
+    "changes no coefficient.",
     "Spectrum": "The eigenvalues λ of the step A that carries the state over one token: inside the unit circle it "
     "fades, on it it is kept, off the real axis it turns.",
     "η ratio (softmax)": "Softmax divides each row by its sum η; folded into the step this is the factor η before / η "

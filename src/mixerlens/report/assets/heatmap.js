@@ -10,7 +10,8 @@ class HeatMap {
     this.view = { x: 0, y: 0, span: this.time };
     this.scale = "root"; this.row = null; this.pointers = new Map();
     const longest = page.tokens ? page.tokens.reduce((most, token) => Math.max(most, token.length), 0) : 0;
-    this.room = 14 + 6.7 * Math.min(11, longest);
+    const pooled = head.map.levels[head.map.levels.length - 1].side > 1; // names are ranges, "first…last"
+    this.room = 14 + 6.7 * Math.min(pooled ? 13 : 11, pooled ? 2 * longest + 1 : longest);
     this.listen();
   }
 
@@ -21,7 +22,6 @@ class HeatMap {
       return { ...level, codes: await inflate(level.data), cell };
     }));
     this.draw();
-    this.figure.dataset.ready = "1";
   }
 
   // the finest stored level whose cells are no smaller than a screen pixel: a finer one would be drawn with cells left out
@@ -68,9 +68,40 @@ class HeatMap {
     const ink = getComputedStyle(document.body);
     pen.putImageData(picture, Math.round(f.left * ratio), Math.round(f.top * ratio));
     pen.strokeStyle = ink.getPropertyValue("--strong-line");
+    this.hatch(pen, f);
     pen.strokeRect(f.left - 0.5, f.top - 0.5, f.size + 1, f.size + 1);
     this.axes(pen, f, ink);
     this.words();
+    this.figure.dataset.ready = "1";
+  }
+
+  // the future, where nothing is drawn, is no zero: thin lines tell it apart
+  hatch(pen, f) {
+    if (!this.head.causal) return;
+    pen.save();
+    pen.beginPath(); pen.rect(f.left, f.top, f.size, f.size); pen.clip();
+    pen.globalCompositeOperation = "destination-over";
+    pen.lineWidth = 0.7; pen.globalAlpha = 0.7;
+    pen.beginPath();
+    for (let k = 0; k < 2 * f.size; k += 9) { pen.moveTo(f.left + k, f.top); pen.lineTo(f.left + k - f.size, f.top + f.size); }
+    pen.stroke();
+    pen.restore();
+  }
+
+  // the names of the cells in view along one axis, [middle, name]: every one covers several tokens, and says which
+  cellNames(start, letters, apart) {
+    const { edges } = this.shown, tokens = this.page.tokens, names = [];
+    const cell = this.f.size / this.view.span;
+    let before = -Infinity;
+    for (let k = 0; k + 1 < edges.length; k++) {
+      const middle = ((edges[k] + edges[k + 1]) / 2 - start) * cell, last = edges[k + 1] - 1;
+      if (middle < 0 || middle > this.f.size || middle - before < apart) continue;
+      before = middle;
+      const part = Math.max(1, Math.floor((letters - 1) / 2));
+      const ends = this.labels ? [shorten(tokens[edges[k]], part), shorten(tokens[last], part)] : [edges[k], last];
+      names.push([middle, edges[k] === last ? String(ends[0]) : ends.join(this.labels ? "…" : "–")]);
+    }
+    return names;
   }
 
   axes(pen, f, ink) {
@@ -83,18 +114,25 @@ class HeatMap {
     const name = (t) => (this.labels ? shorten(this.page.tokens[t], letters) : String(t));
     if (this.labels) pen.font = "11px " + ink.getPropertyValue("--mono");
     pen.textBaseline = "middle";
-    for (let t = firstRow - (firstRow % stride); t < this.view.y + this.view.span; t += stride) {
-      const y = f.top + (t + 0.5 - this.view.y) * cell;
-      if (y < f.top - 1 || y > f.top + f.size || t >= this.time) continue;
-      pen.textAlign = "right"; pen.fillText(name(t), f.left - 6, y);
+    const pooled = this.shown.side > 1 && (this.labels || this.shown.side * cell > 8); // cells large enough to see
+    const ticks = (start, from, apart) => {
+      if (pooled) return this.cellNames(start, letters, apart);
+      const found = [];
+      for (let t = from - (from % stride); t < start + this.view.span; t += stride) {
+        const at = (t + 0.5 - start) * cell;
+        if (at >= -1 && at <= f.size && t < this.time) found.push([at, name(t)]);
+      }
+      return found;
+    };
+    for (const [at, text] of ticks(this.view.y, firstRow, this.labels ? 11 : 40)) {
+      pen.textAlign = "right"; pen.fillText(text, f.left - 6, f.top + at);
     }
-    for (let t = first - (first % stride); t < this.view.x + this.view.span; t += stride) {
-      const x = f.left + (t + 0.5 - this.view.x) * cell;
-      if (x < f.left - 1 || x > f.left + f.size || t >= this.time) continue;
+    for (const [at, name] of ticks(this.view.x, first, this.labels ? 11 : 90)) {
+      const x = f.left + at;
       if (this.labels) {
         pen.save(); pen.translate(x, f.top + f.size + 6); pen.rotate(-Math.PI / 2);
-        pen.textAlign = "right"; pen.fillText(name(t), 0, 0); pen.restore();
-      } else { pen.textAlign = "center"; pen.fillText(name(t), x, f.top + f.size + 11); }
+        pen.textAlign = "right"; pen.fillText(name, 0, 0); pen.restore();
+      } else { pen.textAlign = "center"; pen.fillText(name, x, f.top + f.size + 11); }
     }
     if (this.labels) return;
     pen.font = "11px " + ink.getPropertyValue("--sans");
@@ -219,7 +257,7 @@ class HeatMap {
     const { value, error } = this.value(at.i, at.j, this.shown);
     const name = (t) => (this.page.tokens ? `${t} “${this.page.tokens[t]}”` : String(t));
     out.textContent = `i = ${name(at.i)}, j = ${name(at.j)}, lag ${at.i - at.j}: ` +
-      `${this.shown.side > 1 ? "cell mean" : "α"} = ${number(value)} ± ${number(error, 1)}`;
+      `${this.shown.side > 1 ? `mean of a ${this.shown.side} × ${this.shown.side} cell` : "α"} = ${number(value)} ± ${number(error, 1)}`;
   }
 
   // a click chooses a row and shows, on the text itself, what that token reads
@@ -262,6 +300,11 @@ function shorten(text, most) {
   return letters.length > most ? letters.slice(0, most - 1).join("") + "…" : text;
 }
 
+function largest(map) {
+  const { side } = map.levels[map.levels.length - 1];
+  return side === 1 ? "the largest coefficient of one pair" : `the largest cell, a mean over up to ${side} × ${side} pairs,`;
+}
+
 function legend(box, map, scale) {
   const canvas = box.querySelector("canvas"), ticks = box.querySelector("div");
   canvas.width = 256; canvas.height = 1;
@@ -276,5 +319,5 @@ function legend(box, map, scale) {
   const cut = scale !== "row" && SCALES[scale].end(map) < map.max;
   const mark = (k) => (!cut ? "" : k === values.length - 1 ? "≥ " : k === 0 && map.signed ? "≤ " : "");
   ticks.replaceChildren(...values.map((v, k) => element("span", {}, mark(k) + (map.signed && v > 0 ? "+" : "") + number(v))));
-  box.querySelector("p").textContent = scale === "row" ? "parts of the largest |value| of each row" : cut ? `colours end at the 99.5 % quantile; the largest is ${number(map.max)}` : "";
+  box.querySelector("p").textContent = scale === "row" ? "parts of the largest |value| of each row" : cut ? `colours end at the 99.5 % quantile; ${largest(map)} is ${number(map.max)}` : "";
 }

@@ -60,8 +60,34 @@ function rest() {
   maps[maps.length - 1].started.then(() => setTimeout(rest, 60));
 }
 if (cards.length <= MOST_AT_ONCE) setTimeout(rest, 1500);
-window.addEventListener("beforeprint", () => { printing = true; cards.forEach(open); redraw(); });
-window.addEventListener("afterprint", () => { printing = false; redraw(); });
+
+// layers fold; links into a folded one, and printing, open it
+const layers = [...document.querySelectorAll("details.layer")];
+for (const layer of layers) layer.addEventListener("toggle", () => { if (layer.open) for (const map of maps) if (layer.contains(map.figure)) map.draw(); });
+function reveal(id) {
+  const target = id && document.getElementById(id), layer = target && target.closest("details.layer");
+  if (!layer || layer.open) return;
+  layer.open = true;
+  target.scrollIntoView();
+}
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='#']");
+  if (link) reveal(link.getAttribute("href").slice(1));
+});
+window.addEventListener("hashchange", () => reveal(location.hash.slice(1)));
+for (const button of document.querySelectorAll("[data-layers]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => layers.forEach((layer) => { layer.open = button.dataset.layers === "open"; }));
+}
+let folded = [];
+window.addEventListener("beforeprint", () => {
+  printing = true;
+  folded = layers.filter((layer) => !layer.open);
+  folded.forEach((layer) => { layer.open = true; });
+  cards.forEach(open); redraw();
+});
+window.addEventListener("afterprint", () => { printing = false; folded.forEach((layer) => { layer.open = false; }); redraw(); });
 thumbnails();
 strips();
+reveal(location.hash.slice(1));
 document.documentElement.dataset.ready = "1";

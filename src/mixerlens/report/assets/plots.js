@@ -94,13 +94,18 @@ function horizonChart(horizon) {
   const line = (values) => values.map((v, k) => `${k ? "L" : "M"}${x(horizon.lag[k]).toFixed(1)} ${y(v).toFixed(1)}`).join("");
   if (horizon.uniform) svg.put("path", { class: "reference", d: line(horizon.uniform) });
   svg.put("path", { class: "curve", d: line(horizon.mass) });
-  for (const [lag, part] of [[horizon.half, 0.5], [horizon.effective, 0.9]]) {
-    if (lag === null) continue;
+  const marks = [[horizon.half, 0.5], [horizon.effective, 0.9]].filter(([lag]) => lag !== null);
+  for (const [lag] of marks) {
     const there = y(horizon.mass[horizon.lag.indexOf(lag)]);
     svg.put("path", { class: "mark", d: `M${x(lag)} ${there}V${high - bottom}`, "stroke-dasharray": "2 3" });
     svg.put("circle", { class: "markdot", cx: x(lag), cy: there, r: 4 });
-    const end = x(lag) > wide - 110;
-    svg.put("text", { class: "marktext", x: x(lag) + (end ? -8 : 8), y: y(part) + (part === 0.5 && there < y(0.62) ? 4 : 14), "text-anchor": end ? "end" : "start" }, `${part * 100} % at lag ${number(lag)}`);
+  }
+  // labels last, where no line runs: the curve rises, so left of a mark and above it is free, or right of both marks below it
+  const room = 112, last = Math.max(...marks.map(([lag]) => x(lag)));
+  for (const [lag, part] of marks) {
+    const before = x(lag) - left > room, close = last - x(lag) < room;
+    const at = before ? x(lag) - 8 : (close ? last : x(lag)) + 9;
+    svg.put("text", { class: "marktext", x: at, y: y(part) + (before ? -5 : 15), "text-anchor": before ? "end" : "start" }, `${part * 100} % at lag ${number(lag)}`);
   }
   svg.put("text", { x: (left + wide - right) / 2, y: high - 5, "text-anchor": "middle" }, horizon.axis);
   return svg;
