@@ -18,7 +18,7 @@ from mixerlens.operator import rank, reductions, scan
 from mixerlens.operator.memory import require
 from mixerlens.operator.tiles import RowTiles
 from mixerlens.readout import Polynomial, RealPart
-from mixerlens.shapes import spread
+from mixerlens.shapes import spread, tile
 
 Index: TypeAlias = "int | slice | Sequence[int] | Tensor"
 
@@ -143,12 +143,26 @@ class CoefficientOperator:
     def diagonal(self) -> Inexact[Tensor, "batch heads time"]:
         """alpha[i, i]: (batch, heads, time)."""
         d = self.dynamics
+        if not isinstance(d.normalizer, RowSum) or d.recurrent:
+            return self._own_diagonal()
         parts: dict[int, list[Tensor]] = {}
-        for b in RowTiles(d):
+        for b in RowTiles(d):  # eta needs whole rows
             own = torch.arange(b.lo - b.first, b.hi - b.first, device=d.device)
             picked = b.coefficients.gather(-1, own[:, None].expand(*b.coefficients.shape[:2], -1, 1))
             parts.setdefault(b.heads.start, []).append(picked[..., 0])
         return torch.cat([torch.cat(p, -1) for p in parts.values()], 1)
+
+    def _own_diagonal(self) -> Tensor:
+        """phi(b_i q_i . k_i) / eta_i: no A_t has acted on an impulse where it enters."""
+        d = self.dynamics
+        query, key = (spread(tile(x, 0, d.time), d.heads).to(d.dtype) for x in (d.query, d.key))
+        scores = (query * key).sum(-1)
+        if d.scaling is not None:
+            scores = scores * tile(d.scaling, 0, d.time).to(d.dtype)
+        alpha = d.readout(scores) / algorithms.normalizer_rows(d)[..., 0]
+        if d.support.segments is not None:
+            alpha = torch.where((d.support.segments >= 0).to(d.device)[:, None], alpha, 0)
+        return alpha.expand(d.batch, d.heads, -1)
 
     def row_mass(self) -> Inexact[Tensor, "batch time heads"]:
         """sum_j |alpha_ij|: (batch, time, heads)."""
