@@ -10,7 +10,7 @@ class HeatMap {
     this.view = { x: 0, y: 0, span: this.time };
     this.scale = "root"; this.row = null; this.pointers = new Map();
     const longest = page.tokens ? page.tokens.reduce((most, token) => Math.max(most, token.length), 0) : 0;
-    const pooled = head.map.levels[head.map.levels.length - 1].side > 1; // names are ranges, "first…last"
+    const pooled = this.pooled = head.map.levels[head.map.levels.length - 1].side > 1; // names are ranges, "first…last"
     this.room = 14 + 6.7 * Math.min(pooled ? 13 : 11, pooled ? 2 * longest + 1 : longest);
     this.listen();
   }
@@ -34,7 +34,8 @@ class HeatMap {
     const wide = this.canvas.clientWidth || 480;
     const cell = (wide - 60) / this.view.span;
     this.labels = cell >= 11 && this.page.tokens !== null;
-    const margin = this.labels ? Math.min(this.room, wide * 0.2) : 56;
+    const digits = String(this.time).length; // a range of two numbers needs more room than one
+    const margin = this.labels ? Math.min(this.room, wide * 0.2) : this.pooled ? 30 + 6.7 * (2 * digits + 1) : 56;
     return { left: margin, top: 6, size: wide - margin - 6, wide, high: wide };
   }
 
@@ -132,7 +133,7 @@ class HeatMap {
       if (this.labels) {
         pen.save(); pen.translate(x, f.top + f.size + 6); pen.rotate(-Math.PI / 2);
         pen.textAlign = "right"; pen.fillText(name, 0, 0); pen.restore();
-      } else { pen.textAlign = "center"; pen.fillText(name, x, f.top + f.size + 11); }
+      } else { pen.textAlign = "center"; pen.fillText(name, Math.min(x, f.wide - pen.measureText(name).width / 2 - 1), f.top + f.size + 11); }
     }
     if (this.labels) return;
     pen.font = "11px " + ink.getPropertyValue("--sans");
