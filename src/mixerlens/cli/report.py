@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..files import check_writable, write_whole
+from ..files import check_writable
 from .forward import run_once, verify_trace
 from .options import Checks, Json, Run, parse_checks
 from .output import plain, print_json, progress, show
@@ -32,7 +32,7 @@ def report(
         trace = run_once(run, display)
         certificate = verify_trace(trace, wanted, display)
         display.add_task("measuring and writing", total=None)
-        write_whole(output, reports.build(trace, certificate, title=title))
+        reports.write(trace, certificate, output, title=title)
     if json:
         print_json({"report": str(output), "certificate": certificate.to_json()})
     else:

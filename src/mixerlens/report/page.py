@@ -6,13 +6,13 @@ import base64
 import hashlib
 import json
 import os
-import tempfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mixerlens.errors import InputError
+from mixerlens.files import check_writable, write_whole
 from mixerlens.report.data import MAX_HEADS, ReportData, gather
 from mixerlens.report.words import GLOSSARY
 
@@ -45,26 +45,10 @@ def write(
 ) -> Path:
     """``build`` into a file, which is replaced whole or not at all. Returns its path.
 
-    Raises InputError as ``build`` does and where the folder does not exist, OSError where writing fails.
+    Raises InputError as ``build`` does and where the path takes no file, WriteError (an OSError) where writing fails.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
-    if target.is_dir():
-        raise InputError(f"cannot write {target}: it is a folder; give a file name")
-    text = build(trace, certificate, title=title, sequence=sequence, max_heads=max_heads)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return target
+    check_writable(path)  # before the work, not after it
+    return write_whole(path, build(trace, certificate, title=title, sequence=sequence, max_heads=max_heads))
 
 
 def render(data: ReportData) -> str:
