@@ -51,11 +51,12 @@ class RowSum(Normalizer):
 
     row_sum = True
 
-    def _sink(self, scores: Tensor) -> Tensor | None:
+    def sink_scores(self, scores: Tensor) -> Tensor | None:
+        """What the sum holds beside the tokens' scores, to broadcast with (batch, heads, rows, 1); None for nothing."""
         return None
 
     def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
-        sink = self._sink(scores)
+        sink = self.sink_scores(scores)
         if not readout.exponential:
             phi = super().coefficients(readout, scores, mask, rows)
             total = phi.sum(-1, keepdim=True)
@@ -92,7 +93,7 @@ class RowSumSink(RowSum):
         if self.sink.dim() != 1 or self.sink.is_complex() or not bool(torch.isfinite(self.sink).all()):
             raise InputError(f"sink must be real finite scores of shape (heads,), got shape {tuple(self.sink.shape)}")
 
-    def _sink(self, scores: Tensor) -> Tensor:
+    def sink_scores(self, scores: Tensor) -> Tensor:
         return self.sink.to(scores.device, scores.dtype.to_real())[None, :, None, None]
 
     def take_heads(self, index: Sequence[int], heads: int) -> RowSumSink:

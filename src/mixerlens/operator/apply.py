@@ -23,7 +23,7 @@ def normalizer_rows(d: CoefficientDynamics) -> Tensor:
         return one
     ones = torch.ones(d.batch, d.heads, d.time, 1, dtype=d.dtype.to_real(), device=d.device)
     eta, _ = scan.numerators(d, ones)
-    sink = d.normalizer._sink(eta)
+    sink = d.normalizer.sink_scores(eta)
     eta = eta if sink is None else eta + d.readout(sink)
     if d.support.segments is None:
         return eta

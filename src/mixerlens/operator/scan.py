@@ -61,24 +61,15 @@ def chunks(dynamics: CoefficientDynamics, lo: int = 0, hi: int | None = None) ->
         yield chunk(dynamics, start, min(start + size, end))
 
 
-def read(dynamics: CoefficientDynamics, product: Tensor) -> Tensor:
-    """The linear readout, applied to a finished sum instead of to every score."""
-    return dynamics.readout(product)
-
-
-def _by_parts(values: Tensor) -> bool:
-    """Whether Re(score) * value must be taken on the real and imaginary parts of the values apart."""
-    return values.is_complex()
-
-
 def numerators(dynamics: CoefficientDynamics, values: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """sum_j phi(score_ij) v_j before eta, and the final state.
 
     values: (batch, heads, time, m) tiles; state: (batch, heads, dim, m) or None for zero.
-    Returns (batch, heads, time, m) and (batch, heads, dim, m).
+    Returns (batch, heads, time, m) and (batch, heads, dim, m). The readout, being linear, is applied to a row's
+    finished sum; Re(score) * value is no such sum for complex values, so these go by real and imaginary parts.
     """
-    if isinstance(dynamics.readout, RealPart) and _by_parts(values):
-        real, state_real = numerators(dynamics, values.real, None if state is None else state)
+    if isinstance(dynamics.readout, RealPart) and values.is_complex():
+        real, state_real = numerators(dynamics, values.real, state)
         imag, state_imag = numerators(dynamics, values.imag)
         return torch.complex(real, imag), state_real + 1j * state_imag
     dtype = torch.promote_types(dynamics.dtype, values.dtype)
@@ -89,14 +80,14 @@ def numerators(dynamics: CoefficientDynamics, values: Tensor, state: Tensor | No
     state, values, outputs = wide(state.to(dtype)), values.to(dtype), []
     for c in chunks(dynamics):
         v, f = values[:, :, c.lo : c.hi], c.factors
-        outputs.append(read(dynamics, f.intra.to(dtype) @ v + f.emit.to(dtype) @ state.to(dtype)))
+        outputs.append(dynamics.readout(f.intra.to(dtype) @ v + f.emit.to(dtype) @ state.to(dtype)))
         state = c.carry(state) + f.inject.to(dtype).mT @ v
     return torch.cat(outputs, -2), state.to(dtype)
 
 
 def transposed_numerators(dynamics: CoefficientDynamics, cotangents: Tensor) -> Tensor:
     """sum_i phi(score_ij) w_i, the plain transpose (never conjugated): tiles (batch, heads, time, m) to the same."""
-    if isinstance(dynamics.readout, RealPart) and _by_parts(cotangents):
+    if isinstance(dynamics.readout, RealPart) and cotangents.is_complex():
         parts = (transposed_numerators(dynamics, part) for part in (cotangents.real, cotangents.imag))
         return torch.complex(*parts)
     dtype = torch.promote_types(dynamics.dtype, cotangents.dtype)
@@ -106,7 +97,7 @@ def transposed_numerators(dynamics: CoefficientDynamics, cotangents: Tensor) -> 
     for lo in reversed(starts):
         c = chunk(dynamics, lo, min(lo + dynamics.evolution.chunk, dynamics.time))
         w, f = cotangents[:, :, c.lo : c.hi], c.factors
-        outputs.append(read(dynamics, f.intra.to(dtype).mT @ w + f.inject.to(dtype) @ rows.mT.to(dtype)))
+        outputs.append(dynamics.readout(f.intra.to(dtype).mT @ w + f.inject.to(dtype) @ rows.mT.to(dtype)))
         rows = c.carry_back(rows) + w.mT @ f.emit.to(dtype)
     return torch.cat(outputs[::-1], -2)
 
