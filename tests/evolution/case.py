@@ -5,7 +5,6 @@ A kind says three things: its parameters, how the library is given them, and the
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import pytest
@@ -37,17 +36,8 @@ READOUTS = {
 REAL_ONLY = {"relu", "sigmoid", "softcap"}
 LINEAR = {"identity", "real"}
 SUPPORTS = ["causal", "window", "segments", "window in segments", "bidirectional"]
-# rounding inside phi, and the way a nonlinear phi crosses a chunk, do not depend on which phi it is
-PRODUCTS = [
-    (readout, precision, time)
-    for readout in READOUTS
-    for precision in ("double", "single")
-    for time in LENGTHS
-    if precision == "double" or time == "13" or readout in ("identity", "exp")
-]
-GRADIENTS = [
-    (r, t) for r in READOUTS for t in ("1", "13", "chunk+1") if t != "chunk+1" or r in ("identity", "real", "exp")
-]
+PRODUCTS = [(r, precision, time) for r in READOUTS for precision in ("double", "single") for time in LENGTHS]
+GRADIENTS = [(r, time) for r in READOUTS for time in LENGTHS]
 STATES = [(r, t) for r in READOUTS for t in ("2", "13", "chunk+1") if t == "2" or r in LINEAR]
 
 Leaves = dict[str, Tensor]
@@ -337,17 +327,45 @@ class EvolutionCase:
         assert plain.error(one.to_dense(), alpha[:, 1:2]) <= 1e-12
         assert plain.error(one @ p["v"][:, :, 1:2], plain.mix(alpha, p["v"])[:, :, 1:2]) <= 1e-12
 
-    @pytest.mark.parametrize("readout", ["identity", "exp"])
-    def test_a_thousand_tokens(self, readout):
-        p = self.leaves(1000, batch=1, heads=2)
-        op = self.dynamics(p, readout).operator()
-        alpha = self.alpha(self.scores(p), readout)
-        largest = float(alpha.abs().max())
-        bar = 1e-12 * (max(1.0, abs(math.log(largest))) if readout == "exp" else 1.0)
-        assert plain.error(op @ p["v"], plain.mix(alpha, p["v"])) <= bar
-        assert plain.error(op.T @ p["w"], plain.mix(alpha.mT, p["w"])) <= bar
-        far = op.block(range(900, 1000), range(100, 200)) - alpha[:, :, 900:, 100:200]
-        assert far.abs().max() <= bar * largest
+    @pytest.mark.parametrize("precision", ["double", "single"])
+    def test_a_thousand_tokens(self, precision):
+        """Every readout over one set of scores: forward, transposed, and a far block."""
+        p = self.leaves(1000, precision, batch=1, heads=1)
+        z = self.scores(p)
+        for readout in READOUTS:
+            if self.refused(readout) or (precision == "single" and readout == "exp"):
+                continue  # exp in float32 is held to its bar at 4,096 tokens, in test_float32
+            op, alpha = self.dynamics(p, readout).operator(), self.alpha(z, readout)
+            largest = float(alpha.abs().max())
+            bar = BAR if precision == "double" else self.float32_bar
+            bar = bar * (max(1.0, float(z.abs().max())) if readout in ("exp", "polynomial") else 1.0)
+            for got, coefficients, mixed in ((op @ p["v"], alpha, p["v"]), (op.T @ p["w"], alpha.mT, p["w"])):
+                # a sum of a thousand terms that cancel rounds as its terms do: readouts such as sigmoid never decay
+                terms = float(plain.mix(coefficients.abs(), raise_(mixed).abs()).max())
+                want = plain.mix(coefficients, raise_(mixed))
+                scale = terms if precision == "single" and readout not in LINEAR else float(want.abs().max())
+                assert float((got - want).abs().max()) <= bar * scale, readout
+            far = op.block(range(900, 1000), range(100, 200)) - alpha[:, :, 900:, 100:200]
+            assert far.abs().max() <= bar * largest, readout
+
+    def test_gradients_at_a_thousand_tokens(self):
+        p = {name: x.requires_grad_() for name, x in self.leaves(1000, batch=1, heads=1).items()}
+        z = self.scores(p)
+        pull = torch.randn_like(p["v"])
+        for readout in READOUTS:
+            if self.refused(readout):
+                continue
+            found = []
+            for y in (self.dynamics(p, readout).operator() @ p["v"], plain.mix(self.alpha(z, readout), p["v"])):
+                loss = (y * pull).sum()
+                loss = loss.real + 0.7 * loss.imag if loss.is_complex() else loss
+                found.append(torch.autograd.grad(loss, list(p.values()), allow_unused=True, retain_graph=True))
+            largest = max(float(x.abs().max()) for x in found[1] if x is not None)
+            for name, g, h in zip(p, *found, strict=True):
+                g, h = (torch.zeros_like(p[name]) if x is None else x for x in (g, h))
+                assert plain.finite(g), (readout, name)
+                allowed = 1e-12 * max(float(h.abs().max()), 0.1 * largest) * max(1.0, float(z.detach().abs().max()))
+                assert (g - h).abs().max() <= allowed, (readout, name)
 
 
 class PositiveCase(EvolutionCase):
