@@ -5,6 +5,7 @@ A kind says three things: its parameters, how the library is given them, and the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -192,7 +193,7 @@ class EvolutionCase:
         op, alpha = dynamics.operator(), self.alpha(z, readout)
         bar = BAR if precision == "double" else self.float32_bar
         size = alpha.abs().max()
-        if readout in ("exp", "polynomial"):
+        if readout == "exp":
             bar = bar * max(1.0, float(z.abs().max()))
         dense = op.to_dense()
         assert dense.dtype == (alpha.dtype if precision == "double" else lower(alpha, "single").dtype)
@@ -327,36 +328,37 @@ class EvolutionCase:
         assert plain.error(one.to_dense(), alpha[:, 1:2]) <= 1e-12
         assert plain.error(one @ p["v"][:, :, 1:2], plain.mix(alpha, p["v"])[:, :, 1:2]) <= 1e-12
 
+    def thousand(self, p: Leaves, z: Tensor) -> Iterator[tuple[str, CoefficientDynamics, Tensor]]:
+        """Every readout that is defined here, with its coefficients, over one set of scores."""
+        for readout in READOUTS:
+            if self.refused(readout):
+                continue
+            # summed biases reach 478: exp of that has no float32, and its rows are only ever used divided by their sum
+            summed = readout == "exp" and float(z.detach().real.max()) > 80
+            dynamics = self.dynamics(p, readout, normalizer=RowSum() if summed else NoNormalizer())
+            yield readout, dynamics, self.alpha(z, readout, row_sum=summed)
+
     @pytest.mark.parametrize("precision", ["double", "single"])
     def test_a_thousand_tokens(self, precision):
-        """Every readout over one set of scores: forward, transposed, and a far block."""
+        """Forward, transposed, and a far block."""
         p = self.leaves(1000, precision, batch=1, heads=1)
         z = self.scores(p)
-        for readout in READOUTS:
-            if self.refused(readout) or (precision == "single" and readout == "exp"):
-                continue  # open: Unipotent misses the bar; test_float32 has exp at 4,096 tokens for three kinds
-            op, alpha = self.dynamics(p, readout).operator(), self.alpha(z, readout)
-            largest = float(alpha.abs().max())
+        for readout, dynamics, alpha in self.thousand(p, z):
+            op = dynamics.operator()
             bar = BAR if precision == "double" else self.float32_bar
-            bar = bar * (max(1.0, float(z.abs().max())) if readout in ("exp", "polynomial") else 1.0)
-            for got, coefficients, mixed in ((op @ p["v"], alpha, p["v"]), (op.T @ p["w"], alpha.mT, p["w"])):
-                # a sum of a thousand terms that cancel rounds as its terms do: readouts such as sigmoid never decay
-                terms = float(plain.mix(coefficients.abs(), raise_(mixed).abs()).max())
-                want = plain.mix(coefficients, raise_(mixed))
-                scale = terms if precision == "single" and readout not in LINEAR else float(want.abs().max())
-                assert float((got - want).abs().max()) <= bar * scale, readout
+            bar = bar * (max(1.0, float(z.abs().max())) if readout == "exp" else 1.0)
+            assert plain.error(op @ p["v"], plain.mix(alpha, raise_(p["v"]))) <= bar, readout
+            assert plain.error(op.T @ p["w"], plain.mix(alpha.mT, raise_(p["w"]))) <= bar, readout
             far = op.block(range(900, 1000), range(100, 200)) - alpha[:, :, 900:, 100:200]
-            assert far.abs().max() <= bar * largest, readout
+            assert far.abs().max() <= bar * alpha.abs().max(), readout
 
     def test_gradients_at_a_thousand_tokens(self):
         p = {name: x.requires_grad_() for name, x in self.leaves(1000, batch=1, heads=1).items()}
         z = self.scores(p)
         pull = torch.randn_like(p["v"])
-        for readout in READOUTS:
-            if self.refused(readout):
-                continue
+        for readout, dynamics, alpha in self.thousand(p, z):
             found = []
-            for y in (self.dynamics(p, readout).operator() @ p["v"], plain.mix(self.alpha(z, readout), p["v"])):
+            for y in (dynamics.operator() @ p["v"], plain.mix(alpha, p["v"])):
                 loss = (y * pull).sum()
                 loss = loss.real + 0.7 * loss.imag if loss.is_complex() else loss
                 found.append(torch.autograd.grad(loss, list(p.values()), allow_unused=True, retain_graph=True))
@@ -364,8 +366,7 @@ class EvolutionCase:
             for name, g, h in zip(p, *found, strict=True):
                 g, h = (torch.zeros_like(p[name]) if x is None else x for x in (g, h))
                 assert plain.finite(g), (readout, name)
-                allowed = 1e-12 * max(float(h.abs().max()), 0.1 * largest) * max(1.0, float(z.detach().abs().max()))
-                assert (g - h).abs().max() <= allowed, (readout, name)
+                assert (g - h).abs().max() <= 1e-12 * max(float(h.abs().max()), 0.1 * largest), (readout, name)
 
 
 class PositiveCase(EvolutionCase):

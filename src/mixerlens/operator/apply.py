@@ -12,6 +12,9 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.normalizer import PerToken, RowSum
 from mixerlens.operator import scan, toeplitz
 from mixerlens.operator.tiles import RowTiles
+from mixerlens.shapes import wide
+
+_TERMS = 128  # tokens summed in the working precision before the sum goes on in float64
 
 
 def normalizer_rows(d: CoefficientDynamics) -> Tensor:
@@ -41,8 +44,7 @@ def forward(d: CoefficientDynamics, values: Tensor) -> Tensor:
     for b in RowTiles(d):
         if b.lo == 0:
             outputs.append([])
-        alpha, v = _promote(b.coefficients, values[:, b.heads.start : b.heads.stop, b.first : b.last])
-        outputs[-1].append(alpha @ v)
+        outputs[-1].append(_mix(*_promote(b.coefficients, values[:, b.heads.start : b.heads.stop, b.first : b.last])))
     return torch.cat([torch.cat(rows, -2) for rows in outputs], 1)
 
 
@@ -54,11 +56,21 @@ def transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:
         return scan.transposed_numerators(d, cotangents / normalizer_rows(d))
     dtype = _result(d, cotangents)
     batch = max(d.batch, cotangents.shape[0])
-    total = torch.zeros(batch, d.heads, *cotangents.shape[2:], dtype=dtype, device=cotangents.device)
+    total = wide(torch.zeros(batch, d.heads, *cotangents.shape[2:], dtype=dtype, device=cotangents.device))
     for b in RowTiles(d):
         alpha, w = _promote(b.coefficients, cotangents[:, b.heads.start : b.heads.stop, b.lo : b.hi])
         total[:, b.heads.start : b.heads.stop, b.first : b.last] += alpha.mT @ w
-    return total
+    return total.to(dtype)
+
+
+def _mix(alpha: Tensor, values: Tensor) -> Tensor:
+    """alpha @ values. Rows that do not decay sum every token, which costs float32 a digit at a thousand."""
+    if alpha.dtype == wide(alpha).dtype or alpha.shape[-1] <= _TERMS:
+        return alpha @ values
+    total = wide(alpha[..., :_TERMS] @ values[..., :_TERMS, :])
+    for a, v in zip(alpha.split(_TERMS, -1)[1:], values.split(_TERMS, -2)[1:], strict=True):
+        total += a @ v
+    return total.to(alpha.dtype)
 
 
 def _result(d: CoefficientDynamics, values: Tensor) -> torch.dtype:
