@@ -13,6 +13,7 @@ from mixerlens.normalizer import RowSum
 from mixerlens.readout import Exp, RealPart
 
 from . import plain
+from .case import READOUTS
 
 TIME, DIM, HEADS, WIDTH = 4096, 6, 2, 2
 GRID = (1, TIME, HEADS)
@@ -115,6 +116,22 @@ def test_delta_rules(keys, gate, top):
         return decayed - beta.double()[:, t, :, None, None] * w * (w * decayed).sum(-2, keepdim=True)
 
     check(Delta(k, beta, log_decay=g if gate else None), step, b=beta, q=q, k=k)
+
+
+@pytest.mark.parametrize("readout", ["relu", "sigmoid", "polynomial", "softcap"])
+@pytest.mark.parametrize("gate", [0.0, -0.01])
+def test_rows_that_do_not_decay(readout, gate):
+    """Every token weighs in every row, with signs that cancel in the sum."""
+    q, k = vectors()
+    g, v, w = torch.full(GRID, gate), torch.randn(*GRID, WIDTH), torch.randn(*GRID, WIDTH)
+    place = torch.arange(TIME, dtype=torch.float64)
+    z = torch.einsum("bihn,bjhn->bhij", q.double(), k.double())
+    z = z * (gate * (place[:, None] - place)).exp()
+    seen = torch.ones(TIME, TIME, dtype=torch.bool).tril()
+    alpha = plain.READOUTS[readout](z) * seen
+    op = CoefficientDynamics(q, k, Scalar(log_decay=g), readout=READOUTS[readout]).operator()
+    assert plain.error(op @ v, plain.mix(alpha, v.double())) <= 1e-6
+    assert plain.error(op.T @ w, plain.mix(alpha.mT, w.double())) <= 1e-6
 
 
 @pytest.mark.parametrize("kind", ["identity", "rope", "alibi"])
