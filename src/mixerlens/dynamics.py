@@ -25,7 +25,7 @@ from mixerlens.evolution import Evolution, Factors, Identity
 from mixerlens.normalizer import NoNormalizer, Normalizer
 from mixerlens.readout import Identity as IdentityReadout
 from mixerlens.readout import Readout
-from mixerlens.shapes import at, common, spread, take_heads, tile, working
+from mixerlens.shapes import at, common, spread, take_heads, take_tokens, tile, working
 from mixerlens.support import Support
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class CoefficientDynamics:
         if self.dtype.is_complex and self.readout.needs_real:
             raise InputError(f"readout {self.readout} is undefined on complex scores: take RealPart, or real inputs")
         _ = self.batch, self.time, self.heads
+        self.evolution.check_length(self.time)
 
     @cached_property
     def _sizes(self) -> dict[str, tuple[int, int, int]]:
@@ -102,8 +103,10 @@ class CoefficientDynamics:
     @cached_property
     def heads(self) -> int:
         heads = common("heads", {name: s[2] for name, s in self._sizes.items()}, groups=True)
-        grouped = ("query", "key", "evolution direction")  # what may be shared by a group; the rest is 1 or a head each
-        common("heads", {name: s[2] for name, s in self._sizes.items() if name not in grouped} | {"all heads": heads})
+        # what may be shared by a group of heads; the rest is 1 or a head each
+        grouped = ("query", "key", "direction", "left", "right")
+        single = {name: s[2] for name, s in self._sizes.items() if name.split()[-1] not in grouped}
+        common("heads", single | {"all heads": heads})
         small, large = sorted(self._sizes[name][2] for name in ("query", "key"))
         if large % small:
             raise InputError(f"head groups of query and key, {small} and {large}, must divide one another")
@@ -200,6 +203,26 @@ class CoefficientDynamics:
             evolution=self.evolution.take_heads(index, count),
             scaling=scaling,
             normalizer=self.normalizer.take_heads(index, count),
+        )
+
+    def select_tokens(self, start: int, stop: int) -> CoefficientDynamics:
+        """The same mixer on the tokens start <= t < stop only, as if they came first: what came before is its state.
+
+        Raises InputError for a range that is empty or goes beyond the sequence.
+        """
+        if not 0 <= start < stop <= self.time:
+            raise InputError(f"tokens {start} .. {stop} are no range of the {self.time} tokens of this sequence")
+        segments = self.support.segments
+        kept = None if segments is None else segments[:, start:stop]
+        return replace(
+            self,
+            query=take_tokens(self.query, start, stop),
+            key=take_tokens(self.key, start, stop),
+            evolution=self.evolution.take_tokens(start, stop),
+            scaling=None if self.scaling is None else take_tokens(self.scaling, start, stop),
+            normalizer=self.normalizer.take_tokens(start, stop),
+            support=replace(self.support, segments=kept),
+            length=stop - start,
         )
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> CoefficientDynamics:

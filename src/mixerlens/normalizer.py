@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixerlens.errors import InputError
+from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.readout import Readout
-from mixerlens.shapes import take_heads, tile
+from mixerlens.shapes import take_heads, take_tokens, tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,10 @@ class Normalizer:
         return torch.where(mask, readout(torch.where(mask, scores, 0)), 0)
 
     def take_heads(self, index: Sequence[int], heads: int) -> Normalizer:
+        return self
+
+    def take_tokens(self, lo: int, hi: int) -> Normalizer:
+        """The normaliser of the tokens lo <= t < hi."""
         return self
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Normalizer:
@@ -55,13 +59,16 @@ class RowSum(Normalizer):
         """What the sum holds beside the tokens' scores, to broadcast with (batch, heads, rows, 1); None for nothing."""
         return None
 
+    def eta(self, total: Tensor, readout: Readout, rows: tuple[int, int]) -> Tensor:
+        """eta from the sums of phi over the row, (batch, heads, rows, 1)."""
+        sink = self.sink_scores(total)
+        return total if sink is None else total + readout(sink)
+
     def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
         sink = self.sink_scores(scores)
         if not readout.exponential:
             phi = super().coefficients(readout, scores, mask, rows)
-            total = phi.sum(-1, keepdim=True)
-            if sink is not None:
-                total = total + readout(sink)
+            total = self.eta(phi.sum(-1, keepdim=True), readout, rows)
             # a row that phi (relu, say) leaves wholly at zero stays at zero: it has nothing to share out
             silent = ~mask.any(-1, keepdim=True) if readout.linear else (phi == 0).all(-1, keepdim=True)
             return torch.where(mask, phi / torch.where(silent, 1, total), 0)
@@ -110,6 +117,46 @@ class RowSumSink(RowSum):
 
 
 @dataclass(frozen=True, eq=False)
+class RowSumFloor(RowSum):
+    """eta_i = max(|sum_j q_i^T u_ij|, floor_i): mLSTM (xLSTM, arXiv 2405.04517), whose floor is 1.
+
+    floor: (batch | 1, time | 1, heads | 1), not negative; for linear readouts. It bounds eta from below, and does not
+    bound sum_j |alpha_ij|.
+    """
+
+    floor: Tensor
+
+    def __post_init__(self) -> None:
+        if self.floor.dim() != 3 or self.floor.is_complex() or not bool((self.floor >= 0).all()):
+            raise InputError(f"floor must be real, not negative, (batch, time, heads); got {tuple(self.floor.shape)}")
+
+    def eta(self, total: Tensor, readout: Readout, rows: tuple[int, int]) -> Tensor:
+        floor = tile(self.floor[..., None], *rows).to(total.device, total.dtype.to_real())
+        return torch.maximum(total.abs(), floor)
+
+    def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
+        if not readout.linear:
+            raise UnsupportedError(f"a floor under the row sum is defined for linear readouts, not for {readout}")
+        return super().coefficients(readout, scores, mask, rows)
+
+    def take_heads(self, index: Sequence[int], heads: int) -> RowSumFloor:
+        return RowSumFloor(take_heads(self.floor[..., None], index, heads)[..., 0])
+
+    def take_tokens(self, lo: int, hi: int) -> RowSumFloor:
+        return RowSumFloor(take_tokens(self.floor, lo, hi))
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> RowSumFloor:
+        return RowSumFloor(self.floor.to(device=device, dtype=dtype))
+
+    def detach(self) -> RowSumFloor:
+        return RowSumFloor(self.floor.detach())
+
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        batch, time, heads = self.floor.shape
+        return {"floor": (batch, time, heads)}
+
+
+@dataclass(frozen=True, eq=False)
 class PerToken(Normalizer):
     """eta_i given: (batch | 1, time | 1, heads | 1), never zero."""
 
@@ -136,6 +183,9 @@ class PerToken(Normalizer):
 
     def take_heads(self, index: Sequence[int], heads: int) -> PerToken:
         return PerToken(take_heads(self.eta[..., None], index, heads)[..., 0])
+
+    def take_tokens(self, lo: int, hi: int) -> PerToken:
+        return PerToken(take_tokens(self.eta, lo, hi))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> PerToken:
         return PerToken(self.eta.to(device=device, dtype=dtype))

@@ -44,6 +44,11 @@ def take_heads(x: Tensor, index: Sequence[int], heads: int) -> Tensor:
     return x.index_select(2, torch.tensor(wanted, device=x.device))
 
 
+def take_tokens(x: Tensor, lo: int, hi: int) -> Tensor:
+    """The tokens lo <= t < hi of a (batch, time | 1, ...) tensor; what is constant in time stays."""
+    return x if x.shape[1] == 1 else x[:, lo:hi]
+
+
 def common(name: str, sizes: dict[str, int], *, groups: bool = False) -> int:
     """The size an axis broadcasts to, or an error that lists who disagrees."""
     size = max(sizes.values())

@@ -267,7 +267,6 @@ def test_states_that_do_not_exist_are_refused():
         {"readout": "exp"},
         {"readout": "polynomial"},
         {"support": Support(window=3)},
-        {"normalizer": RowSum()},
     ):
         op = case.dynamics(p, **options).operator()
         with pytest.raises(UnsupportedError):
@@ -275,6 +274,8 @@ def test_states_that_do_not_exist_are_refused():
     op = case.dynamics(p).operator()
     with pytest.raises(InputError):
         op.apply(v, initial_state=state[..., :1])
+    with pytest.raises(InputError, match="this mixer's state is"):  # a row sum carries one column more
+        case.dynamics(p, normalizer=RowSum()).operator().apply(v, initial_state=state)
     for t in (-1, 9):
         with pytest.raises(InputError, match="does not exist"):
             op.state_at(t, v)

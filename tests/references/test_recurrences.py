@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mixerlens import references
+from mixerlens.families import FAMILIES
 
 BATCH, TIME, HEADS, GROUPS, DIM, WIDTH = 2, 21, 4, 2, 5, 3
 
@@ -163,46 +165,36 @@ def test_s4d_refuses_another_length():
         references.s4d(value=randn(1, 3, 1, 1), A=A, B=A, C=A, dt=torch.ones(1), length=4)
 
 
-def arguments(name):
-    """Random arguments of a family without its values."""
-    torch.manual_seed(8)
-    q, k = randn(BATCH, TIME, HEADS, DIM), F.normalize(randn(BATCH, TIME, HEADS, DIM), dim=-1)
-    g, beta = -torch.rand(BATCH, TIME, HEADS, dtype=torch.float64), torch.rand(BATCH, TIME, HEADS, dtype=torch.float64)
-    A = torch.complex(-torch.rand(HEADS, DIM).double() - 0.1, randn(HEADS, DIM))
-    B, C, dt = randn(BATCH, TIME, GROUPS, DIM), randn(BATCH, TIME, GROUPS, DIM), beta + 0.1
-    return {
-        "softmax_attention": {"query": q, "key": k},
-        "linear_attention": {"query": q.abs(), "key": k.abs(), "normalize": True},
-        "retention": {"query": q, "key": k, "decay": torch.linspace(0.5, 1, HEADS)},
-        "gated_linear_attention": {"query": q, "key": k, "log_decay": g[..., None] * q.abs()},
-        "delta_net": {"query": q, "key": k, "beta": beta},
-        "gated_delta_net": {"query": q, "key": k, "log_decay": g, "beta": beta},
-        "mamba": {"A": A.real, "B": B[:, :, 0], "C": C[:, :, 0], "dt": dt},
-        "mamba2": {"A": A.real[:, 0], "B": B, "C": C, "dt": dt},
-        "s4d": {"A": A, "B": A.conj(), "C": A * 2, "dt": dt[0, 0]},
-    }[name]
+# one seeded example a family of the registry, the arguments of which are cut where they have a time axis
+EXAMPLES = {f.function.__name__: f for f in FAMILIES.values()}
+SEGMENTED = [name for name, f in EXAMPLES.items() if f.takes_segments]
 
 
-PER_TOKEN = {"query", "key", "beta", "log_decay"}
-
-
-@pytest.mark.parametrize("name", references.REGISTRY)
+@pytest.mark.parametrize("name", SEGMENTED)
 def test_segments_are_separate_calls_and_padding_is_zero(name):
-    given = arguments(name)
-    v = randn(BATCH, TIME, HEADS, WIDTH)
-    segments = torch.tensor([[-1] * 3 + [0] * 8 + [1] * 10, [4] * 6 + [2] * 11 + [-1] * 4])
-    got = references.REGISTRY[name](value=v, **given, segments=segments)
+    given = EXAMPLES[name].arguments(3)
+    time = given["value"].shape[1]
+    segments = torch.tensor([[-1] * 3 + [0] * 8 + [1] * (time - 11), [4] * 6 + [2] * (time - 10) + [-1] * 4])
+    got = references.REGISTRY[name](**given, segments=segments)
     want = torch.zeros_like(got)
-    moving = PER_TOKEN | ({"B", "C", "dt"} if name.startswith("mamba") else set())
-    for row, start, stop in [(0, 3, 11), (0, 11, 21), (1, 0, 6), (1, 6, 17)]:
-        at = (slice(row, row + 1), slice(start, stop))
-        part = {n: x[at] if n in moving else x for n, x in given.items()}
-        want[at] = references.REGISTRY[name](value=v[at], **part)
-    close(got, want, 1e-14)
+    for row, start, stop in [(0, 3, 11), (0, 11, time), (1, 0, 6), (1, 6, time - 4)]:
+        part = {n: cut(x, row, start, stop, time) for n, x in given.items()}
+        if "length" in part:
+            part["length"] = stop - start
+        want[row, start:stop] = references.REGISTRY[name](**part)[0]
+    close(got, want, 1e-13)
 
 
-@pytest.mark.parametrize("name", references.REGISTRY)
+def cut(x, row: int, start: int, stop: int, time: int):
+    """One row's tokens of what has a time axis."""
+    if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[1] != time:
+        return x
+    return x[row : row + 1, start:stop] if x.shape[0] > 1 else x[:, start:stop]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_values_carry_gradients(name):
-    v = randn(BATCH, TIME, HEADS, WIDTH).requires_grad_()
-    references.REGISTRY[name](value=v, **arguments(name)).sum().backward()
+    given = EXAMPLES[name].arguments(3)
+    v = given.pop("value").requires_grad_()
+    references.REGISTRY[name](value=v, **given).abs().sum().backward()
     assert v.grad is not None and v.grad.isfinite().all() and v.grad.abs().max() > 0

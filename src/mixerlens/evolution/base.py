@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.shapes import spread, take_heads, wide
+from mixerlens.shapes import spread, take_heads, take_tokens, wide
 
 
 class Carry:
@@ -133,9 +133,33 @@ class Evolution:
         return all(x.shape[1] == 1 for x in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters by name."""
+        """The parameters by name; those of an evolution inside this one as "inner log_decay"."""
+        named = {}
+        for f in fields(self):
+            x = getattr(self, f.name)
+            if isinstance(x, Evolution):
+                named |= {f"{f.name} {name}": y for name, y in x.tensors().items()}
+            elif isinstance(x, Tensor):
+                named[f.name] = x
+        return named
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same kind with every parameter changed, those of an evolution inside it too."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: x for name, x in named.items() if isinstance(x, Tensor)}
+        inner = {name: x.map(change) for name, x in named.items() if isinstance(x, Evolution)}
+        return replace(self, **inner, **{name: change(x) for name, x in named.items() if isinstance(x, Tensor)})
+
+    def settle(self, trailing: dict[str, int] | None = None) -> None:
+        """Bring the own parameters to their full shape; trailing counts their axes after the heads where there are any.
+
+        Raises InputError for a shape that does not fit, for NaN, and for a decay that is given twice.
+        """
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        if own.get("log_decay") is not None and own.get("decay") is not None:
+            raise InputError("give log_decay or decay, not both")
+        for name, x in own.items():
+            if isinstance(x, Tensor):
+                object.__setattr__(self, name, parameter(name, x, (trailing or {}).get(name, 0)))
 
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         """Named (batch, time, heads) sizes that must broadcast with query and key."""
@@ -144,20 +168,28 @@ class Evolution:
     def check(self, dim: int) -> None:
         """Raise InputError unless this evolution acts on states of ``dim`` numbers."""
 
+    def check_length(self, time: int) -> None:
+        """Raise InputError unless this evolution can be followed over ``time`` tokens."""
+
     def take_heads(self, index: Sequence[int], heads: int) -> Self:
         """The evolution of the given heads only."""
-        return replace(self, **{name: take_heads(x, index, heads) for name, x in self.tensors().items()})
+        return self.map(lambda x: take_heads(x, index, heads))
+
+    def take_tokens(self, lo: int, hi: int) -> Self:
+        """The evolution over the tokens lo <= t < hi only; token lo becomes token 0."""
+        return self.map(lambda x: take_tokens(x, lo, hi))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """Move or widen the parameters. They are never narrowed: a rounded decay or phase costs more than it saves."""
-        moved = {}
-        for name, x in self.tensors().items():
-            target = x.dtype if dtype is None else torch.promote_types(x.dtype, dtype)
-            moved[name] = x.to(device=device, dtype=target)
-        return replace(self, **moved)
+
+        def move(x: Tensor) -> Tensor:
+            numbers = dtype is not None and (x.is_floating_point() or x.is_complex())
+            return x.to(device=device, dtype=torch.promote_types(x.dtype, dtype) if dtype and numbers else x.dtype)
+
+        return self.map(move)
 
     def detach(self) -> Self:
-        return replace(self, **{name: x.detach() for name, x in self.tensors().items()})
+        return self.map(Tensor.detach)
 
 
 def parameter(name: str, x: Tensor, trailing: int) -> Tensor:

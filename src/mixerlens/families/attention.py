@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float, Inexact, Int
 from torch import Tensor
@@ -12,10 +15,14 @@ from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.evolution import Evolution, Identity, Rotation, Unipotent
 from mixerlens.evolution.rotation import rotate
 from mixerlens.families.checks import tensors
+from mixerlens.families.draw import Draw
+from mixerlens.families.family import Family, register
 from mixerlens.normalizer import RowSum, RowSumSink
 from mixerlens.readout import Exp, Softcap
 from mixerlens.shapes import wide
 from mixerlens.support import Support
+
+__all__ = ["softmax_attention"]
 
 
 def softmax_attention(
@@ -97,3 +104,69 @@ def _partial_half(dim: int, turned: int, device: torch.device) -> Tensor:
     first, second, rest = index[: turned // 2], index[turned // 2 : turned], index[turned:]
     half = rest.numel() // 2
     return torch.cat([first, rest[:half], second, rest[half:]])
+
+
+def _softmax(name: str, title: str, source: str, evolution: str = "I", key: str = "k / sqrt n ; q", **row) -> Family:
+    """A softmax architecture: ``options`` of a draw are what softmax_attention is given beside query and key."""
+    options: Callable[[Draw], dict] = row.pop("options", lambda d: {})
+
+    def example(d: Draw) -> dict:
+        return {"query": d.vectors(), "key": d.vectors(), "value": d.values(), **options(d)}
+
+    told: dict[str, Any] = {"readout": "exp", "normalizer": "row sum", "state": "grows", "recurrence": "grows"} | row
+    return Family(name, title, softmax_attention, example, evolution, key, source=source, **told)
+
+
+register(
+    _softmax("softmax_attention", "Softmax attention", "arXiv 1706.03762", note="the state is the KV cache"),
+    _softmax(
+        "rope_attention",
+        "Softmax attention with RoPE",
+        "arXiv 2104.09864",
+        evolution="R(-theta)",
+        options=lambda d: {"rope": d.normal(d.dim // 2)},
+    ),
+    _softmax(
+        "alibi_attention",
+        "Softmax attention with ALiBi",
+        "arXiv 2108.12409",
+        evolution="unipotent, n + 2",
+        key="(k, 0, 1) ; (q, 1, 0)",
+        options=lambda d: {"alibi": d.uniform(d.heads)},
+    ),
+    _softmax(
+        "sliding_window_attention",
+        "Sliding-window softmax attention",
+        "arXiv 2004.05150",
+        options=lambda d: {"window": 7},
+        note="the window is the support, i - W < j <= i",
+    ),
+    _softmax(
+        "encoder_attention",
+        "Bidirectional softmax attention",
+        "arXiv 1810.04805",
+        options=lambda d: {"causal": False},
+        note="every j is in the support; no recurrence",
+    ),
+    _softmax(
+        "softcap_attention",
+        "Softmax over soft-capped scores (Gemma 2)",
+        "arXiv 2408.00118",
+        readout="exp(c tanh(z / c))",
+        options=lambda d: {"softcap": 2.0},
+    ),
+    _softmax(
+        "sink_attention",
+        "Softmax attention with a sink (gpt-oss)",
+        "arXiv 2508.10925",
+        normalizer="row sum + exp(sink)",
+        options=lambda d: {"sinks": d.normal(d.heads)},
+    ),
+    _softmax(
+        "grouped_query_attention",
+        "Grouped-query softmax attention",
+        "arXiv 2305.13245",
+        options=lambda d: {"key": d.vectors(heads=1), "value": d.values(heads=1)},
+        note="head h reads group h // (heads / groups)",
+    ),
+)

@@ -8,7 +8,10 @@ from torch import Tensor
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Delta
 from mixerlens.families.checks import forgets, tensors
+from mixerlens.families.family import Family, register
 from mixerlens.support import Support
+
+__all__ = ["delta_net", "gated_delta_net"]
 
 
 def delta_net(
@@ -42,3 +45,34 @@ def gated_delta_net(
     forgets("log_decay", log_decay, "it is the logarithm of a decay in (0, 1]")
     evolution = Delta(key, beta, log_decay=log_decay)
     return CoefficientDynamics(query, key, evolution, scaling=beta, support=Support(segments=segments))
+
+
+register(
+    Family(
+        name="delta_net",
+        title="DeltaNet",
+        function=delta_net,
+        example=lambda d: {"query": d.vectors(), "key": d.units(), "beta": d.gates(high=1.99), "value": d.values()},
+        evolution="I - beta k k^T",
+        key="beta k ; q",
+        state="n",
+        source="arXiv 2406.06484",
+        note="beta in (0, 2) for unit keys",
+    ),
+    Family(
+        name="gated_delta_net",
+        title="Gated DeltaNet",
+        function=gated_delta_net,
+        example=lambda d: {
+            "query": d.vectors(),
+            "key": d.units(),
+            "log_decay": d.log_decays(),
+            "beta": d.gates(high=1.99),
+            "value": d.values(),
+        },
+        evolution="a (I - beta k k^T)",
+        key="beta k ; q",
+        state="n",
+        source="arXiv 2412.06464",
+    ),
+)

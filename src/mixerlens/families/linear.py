@@ -8,9 +8,12 @@ from torch import Tensor
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Diagonal, Identity, Rotation, Scalar
 from mixerlens.families.checks import forgets, tensors
+from mixerlens.families.family import Family, register
 from mixerlens.normalizer import NoNormalizer, RowSum
 from mixerlens.shapes import wide
 from mixerlens.support import Support
+
+__all__ = ["gated_linear_attention", "linear_attention", "retention"]
 
 
 def linear_attention(
@@ -63,3 +66,83 @@ def gated_linear_attention(
     tensors(query=query, key=key, log_decay=log_decay)
     forgets("log_decay", log_decay, "it is the logarithm of a decay in (0, 1], log sigmoid for instance")
     return CoefficientDynamics(query, key, Diagonal(log_decay=log_decay), support=Support(segments=segments))
+
+
+register(
+    Family(
+        name="linear_attention",
+        title="Linear attention",
+        function=linear_attention,
+        example=lambda d: {"query": d.vectors(), "key": d.vectors(), "value": d.values()},
+        evolution="I",
+        key="psi(k) ; psi(q)",
+        state="n",
+        source="arXiv 2006.16236",
+        note="feature maps psi are applied by the caller",
+    ),
+    Family(
+        name="normalized_linear_attention",
+        title="Linear attention, normalised",
+        function=linear_attention,
+        example=lambda d: {
+            "query": d.gates(d.dim, low=0.1),
+            "key": d.gates(d.dim, low=0.1),
+            "normalize": True,
+            "value": d.values(),
+        },
+        evolution="I",
+        key="psi(k) ; psi(q)",
+        normalizer="row sum",
+        state="n + n",
+        source="arXiv 2006.16236",
+        note="with signed features eta may cross zero",
+        bar=1e-9,
+    ),
+    Family(
+        name="retnet",
+        title="RetNet",
+        function=retention,
+        example=lambda d: {
+            "query": d.vectors(),
+            "key": d.vectors(),
+            "decay": d.uniform(d.heads, low=0.8),
+            "rope": d.normal(d.dim // 2),
+            "value": d.values(),
+        },
+        evolution="gamma R(-theta)",
+        key="k ; q",
+        state="n",
+        source="arXiv 2307.08621",
+        note="scale, group norm and gate act outside",
+    ),
+    Family(
+        name="lightning_attention",
+        title="Lightning attention (MiniMax)",
+        function=retention,
+        example=lambda d: {
+            "query": d.vectors(),
+            "key": d.vectors(),
+            "decay": d.uniform(d.heads, low=0.8),
+            "value": d.values(),
+        },
+        evolution="gamma I",
+        key="k ; q",
+        state="n",
+        source="arXiv 2401.04658",
+    ),
+    Family(
+        name="gated_linear_attention",
+        title="GLA",
+        function=gated_linear_attention,
+        example=lambda d: {
+            "query": d.vectors(),
+            "key": d.vectors(),
+            "log_decay": d.log_decays(d.dim),
+            "value": d.values(),
+        },
+        evolution="Diag(g_t)",
+        key="k ; q / sqrt n",
+        state="n",
+        source="arXiv 2312.06635",
+    ),
+)

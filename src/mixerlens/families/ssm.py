@@ -10,9 +10,12 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.evolution import Diagonal, Scalar
 from mixerlens.families.checks import forgets, positive, tensors
+from mixerlens.families.family import Family, register
 from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
 from mixerlens.support import Support
+
+__all__ = ["mamba", "mamba2", "s4d"]
 
 
 def s4d(
@@ -21,6 +24,7 @@ def s4d(
     C: Complex[Tensor, "features modes"],
     dt: Float[Tensor, " features"],
     length: int,
+    segments: Int[Tensor, "batch time"] | None = None,
 ) -> CoefficientDynamics:
     """x_t = exp(dt A) x_{t-1} + (exp(dt A) - 1) / A * B u_t, y_t = 2 Re(C x_t): one system a feature, zero-order hold.
 
@@ -42,6 +46,7 @@ def s4d(
         key=key[None, None],
         evolution=Diagonal(rate=wide(A), step_size=wide(dt)),
         readout=RealPart(2.0),
+        support=Support(segments=segments),
         length=length,
     )
 
@@ -108,3 +113,59 @@ def _contracts(A: Tensor, dt: Tensor) -> None:
     """exp(dt A) is a decay: A <= 0 and dt >= 0."""
     forgets("A", A, "pass the matrix itself, -exp(A_log)")
     positive("dt", dt)
+
+
+register(
+    Family(
+        name="s4d",
+        title="S4D",
+        function=s4d,
+        example=lambda d: {
+            "A": torch.complex(-d.uniform(d.heads, d.dim, low=0.1), 3 * d.normal(d.heads, d.dim)),
+            "B": d.complex(d.heads, d.dim),
+            "C": d.complex(d.heads, d.dim),
+            "dt": d.uniform(d.heads, low=0.01, high=0.3),
+            "length": d.time,
+            "value": d.values(1),
+        },
+        evolution="Diag(exp(dt A)), complex, constant",
+        key="(exp(dt A) - 1) / A B ; C",
+        readout="2 Re",
+        state="2 N",
+        source="arXiv 2206.11893",
+        note="a head a channel; alpha depends on i - j only",
+    ),
+    Family(
+        name="mamba",
+        title="Mamba-1 (S6)",
+        function=mamba,
+        example=lambda d: {
+            "A": -d.uniform(d.heads, d.dim, low=0.1, high=4),
+            "B": d.normal(d.batch, d.time, d.dim),
+            "C": d.normal(d.batch, d.time, d.dim),
+            "dt": d.gates(high=0.5),
+            "value": d.values(1),
+        },
+        evolution="Diag(exp(dt_t A))",
+        key="dt B ; C",
+        state="N",
+        source="arXiv 2312.00752",
+        note="a head a channel",
+    ),
+    Family(
+        name="mamba2",
+        title="Mamba-2 (SSD)",
+        function=mamba2,
+        example=lambda d: {
+            "A": -d.uniform(d.heads, low=0.1, high=4),
+            "B": d.vectors(heads=1),
+            "C": d.vectors(heads=1),
+            "dt": d.gates(high=0.5),
+            "value": d.values(),
+        },
+        evolution="exp(dt_t A) I",
+        key="dt B ; C",
+        state="n",
+        source="arXiv 2405.21060",
+    ),
+)

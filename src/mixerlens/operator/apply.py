@@ -25,9 +25,14 @@ def normalizer_rows(d: CoefficientDynamics) -> Tensor:
     if not isinstance(d.normalizer, RowSum):
         return one
     ones = torch.ones(d.batch, d.heads, d.time, 1, dtype=d.dtype.to_real(), device=d.device)
-    eta, _ = scan.numerators(d, ones)
-    sink = d.normalizer.sink_scores(eta)
-    eta = eta if sink is None else eta + d.readout(sink)
+    total, _ = scan.numerators(d, ones)
+    return eta_of(d, total)
+
+
+def eta_of(d: CoefficientDynamics, total: Tensor) -> Tensor:
+    """eta from the row sums (batch, heads, time, 1) of a row-sum normaliser; 1 for rows without support."""
+    assert isinstance(d.normalizer, RowSum)
+    eta = d.normalizer.eta(total, d.readout, (0, d.time))
     if d.support.segments is None:
         return eta
     return torch.where((d.support.segments >= 0).to(eta.device)[:, None, :, None], eta, 1)

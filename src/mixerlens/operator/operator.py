@@ -70,19 +70,17 @@ class CoefficientOperator:
 
         initial_state and the returned state: (batch, heads, dim, value_dim), S = sum_j u_j v_j^T after the last
         token, which is the state of that token's segment; an initial state belongs to the first token's segment, so a
-        cut between two segments hands over nothing. Raises UnsupportedError where no state of that shape exists.
+        cut between two segments hands over nothing. A row-sum normaliser carries sum_j u_j as well, as one more column:
+        (batch, heads, dim, value_dim + 1). Raises UnsupportedError where no such state exists.
         """
         self._forward_only("apply")
         if initial_state is None and not return_state:
             return self @ values
         d = self.dynamics
         self._require_state("apply with a state")
-        if isinstance(d.normalizer, RowSum):
-            raise UnsupportedError(
-                "a row-sum normaliser has a second state, the sum of the keys: append a column of ones to the values "
-                "of the same mixer without normaliser, and divide"
-            )
-        tiles = self._tiles(values)
+        tiles, summed = self._tiles(values), isinstance(d.normalizer, RowSum)
+        if summed:
+            tiles = torch.cat([tiles, torch.ones_like(tiles[..., :1])], -1)
         wanted = (max(d.batch, tiles.shape[0]), d.heads, d.dim, tiles.shape[-1])
         if initial_state is not None:
             if tuple(initial_state.shape) != wanted:
@@ -90,7 +88,8 @@ class CoefficientOperator:
             if tiles.is_complex() and isinstance(d.readout, RealPart):
                 raise UnsupportedError("complex values with a real-part readout have two states: apply to each part")
         y, state = scan.numerators(d, tiles, initial_state)
-        y = (y / algorithms.normalizer_rows(d)).transpose(1, 2)
+        y = y[..., :-1] / algorithms.eta_of(d, y[..., -1:]) if summed else y / algorithms.normalizer_rows(d)
+        y = y.transpose(1, 2)
         return (y, state) if return_state else y
 
     def state_at(

@@ -22,16 +22,16 @@ from .retention import retention
 from .s4d import s4d
 from .softmax import softmax_attention
 
-REGISTRY: dict[str, Callable] = {
-    "softmax_attention": softmax_attention,
-    "linear_attention": linear_attention,
-    "retention": retention,
-    "gated_linear_attention": gated_linear_attention,
-    "delta_net": delta_net,
-    "gated_delta_net": gated_delta_net,
-    "mamba": mamba,
-    "mamba2": mamba2,
-    "s4d": s4d,
-}
+_FUNCTIONS: tuple[Callable, ...] = (
+    delta_net,
+    gated_delta_net,
+    gated_linear_attention,
+    linear_attention,
+    mamba,
+    mamba2,
+    retention,
+    s4d,
+    softmax_attention,
+)
 
-__all__ = ["REGISTRY", *REGISTRY]
+REGISTRY: dict[str, Callable] = {function.__name__: function for function in _FUNCTIONS}
