@@ -1,0 +1,96 @@
+"""A_t merges levels of the state as a Fenwick tree does: log-linear attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import InputError
+from mixerlens.evolution.scalar import Decayed
+from mixerlens.shapes import tile
+
+
+@dataclass(frozen=True, eq=False)
+class Fenwick(Decayed):
+    """A_t = a_t (F_t (x) I_n) on ``levels`` blocks of n numbers, block by block (index level * n + d).
+
+    At the token of number t in its sequence, with z the trailing zeros of t, levels 0 .. z flow into level z + 1 and
+    are emptied, higher levels stay (at number 0 all flow into the last: whatever was there is no part of the sequence).
+    So what entered at level 0 of token j stands at token i > j in level 1 + (the highest bit in which i and j differ):
+    log-linear attention (arXiv 2506.04761).
+
+    levels: T tokens need 1 + bit_length(T - 1) of them; longer sequences are refused.
+    log_decay or decay (batch, time, heads): a_t, 1 when both are left out.
+    position: integers (batch, time, 1), the number of each token in its own sequence where it is not 0, 1, 2, ...:
+        packed sequences, and a sequence that is continued from a state.
+    Eigenvalues: a_t and 0, with multiplicities that are not given; a_t alone for one level.
+    """
+
+    levels: int
+    log_decay: Tensor | None = None
+    decay: Tensor | None = None
+    position: Tensor | None = None
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise InputError(f"a Fenwick state has at least one level, levels is {self.levels}")
+        self.settle()
+        if self.position is None:
+            return
+        if self.position.is_floating_point() or self.position.is_complex() or self.position.shape[2] != 1:
+            raise InputError("position must hold integers, (batch, time, 1)")
+        if bool((self.position < 0).any()):
+            raise InputError(f"position {int(self.position.min())} does not exist: tokens are numbered from 0")
+        self._check_last(int(self.position.max()))
+
+    def _check_last(self, last: int) -> None:
+        needed = 1 + last.bit_length()
+        if needed > self.levels:
+            raise InputError(f"a sequence with a token {last} needs {needed} levels, there are {self.levels}")
+
+    def check_length(self, time: int) -> None:
+        if self.position is None:
+            self._check_last(time - 1)
+
+    def _lowest(self, lo: int, hi: int, device: torch.device) -> Tensor:
+        """The lowest level that holds anything after each token's merge: (batch | 1, hi - lo) int64."""
+        if self.position is None:
+            self._check_last(hi - 1)
+            t = torch.arange(lo, hi, device=device)[None]
+        else:
+            t = tile(self.position, lo, hi)[:, 0]
+        bit = (t & -t).clamp(min=1).to(torch.float64)  # 2^z, exactly
+        return torch.where(t > 0, torch.log2(bit).round().to(torch.int64) + 1, self.levels - 1)
+
+    def step(self, state: Tensor, t: int) -> Tensor:
+        level = torch.arange(self.levels, device=state.device)
+        target = torch.maximum(level, self._lowest(t, t + 1, state.device))  # where each level goes
+        moves = (target[:, None, :] == level[:, None]).to(state.dtype)[:, None]
+        blocks = state.unflatten(-2, (self.levels, -1))
+        moved = (moves @ blocks.flatten(-2)).unflatten(-1, blocks.shape[-2:]).flatten(-3, -2)
+        return moved if self.scalar is None else self.scalar.step(moved, t)
+
+    @property
+    def time_invariant(self) -> bool:
+        return False
+
+    def take_tokens(self, lo: int, hi: int) -> Self:
+        """The tokens keep their numbers."""
+        if self.position is not None or lo == 0:
+            return super().take_tokens(lo, hi)
+        device = next(iter(self.tensors().values())).device if self.tensors() else None
+        position = torch.arange(lo, hi, device=device)[None, :, None]
+        return replace(super().take_tokens(lo, hi), position=position)
+
+    def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
+        one = torch.ones(1, 1, 1, 1, dtype=torch.complex128)
+        a = one if self.scalar is None else self.scalar.eigenvalues(lo, hi)
+        return a if self.levels == 1 else torch.cat([a, torch.zeros_like(a)], -1)
+
+    def check(self, dim: int) -> None:
+        if dim % self.levels:
+            raise InputError(f"{self.levels} levels do not divide the {dim} dimensions of query and key")

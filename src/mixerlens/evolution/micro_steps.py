@@ -1,0 +1,67 @@
+"""Several delta steps a token: (gated) DeltaProduct, PRISM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import InputError
+from mixerlens.evolution.scalar import Decayed
+from mixerlens.shapes import spread, tile, wide
+
+
+@dataclass(frozen=True, eq=False)
+class MicroSteps(Decayed):
+    """A_t = a_t (I - beta_M w_M w_M^T) ... (I - beta_1 w_1 w_1^T): the first of the steps is applied first.
+
+    direction: w, (batch, time, heads | groups, steps, dim); used as given (callers normalise).
+    beta: (batch, time, heads, steps). log_decay or decay (batch, time, heads): a_t, 1 when both are left out.
+    Two reflections make a rotation, which no single delta step can (DeltaProduct, arXiv 2502.10297).
+    Eigenvalues: with fewer steps than dimensions a_t (dim - steps times, given once) and ``steps`` others; else all.
+    """
+
+    direction: Tensor
+    beta: Tensor
+    log_decay: Tensor | None = None
+    decay: Tensor | None = None
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        self.settle({"direction": 2, "beta": 1})
+        if self.direction.shape[-2] != self.beta.shape[-1]:
+            raise InputError(f"direction has {self.direction.shape[-2]} steps, beta has {self.beta.shape[-1]}")
+
+    def step(self, state: Tensor, t: int) -> Tensor:
+        heads = max(state.shape[1], self.beta.shape[2], self.direction.shape[2])
+        direction = spread(tile(self.direction, t, t + 1), heads)[:, :, 0].to(state.dtype)
+        beta = tile(self.beta, t, t + 1)[:, :, 0].to(state.dtype)
+        for m in range(beta.shape[-1]):
+            w = direction[:, :, m : m + 1]
+            state = state - w.mT @ (beta[:, :, m, None, None] * (w @ state))
+        return state if self.scalar is None else self.scalar.step(state, t)
+
+    def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
+        def part(x: Tensor) -> Tensor:
+            return wide(x[:, lo:hi] if x.shape[1] > 1 else x)
+
+        direction, beta = part(self.direction), part(self.beta).unsqueeze(-1)
+        w = spread(direction, max(direction.shape[2], beta.shape[2]), 2)
+        steps, dim = w.shape[-2:]
+        # the product is I - W^T G with G the impulses that the steps take off, by forward substitution
+        gram = beta * (w @ w.mT)
+        taken = torch.linalg.solve_triangular(gram.tril(-1), beta * w, upper=False, unitriangular=True)
+        if steps < dim:  # W^T G and G W^T share their eigenvalues but for zeros
+            values = 1 - torch.linalg.eigvals(taken @ w.mT)
+            values = torch.cat([values, torch.ones_like(values[..., :1])], -1)
+        else:
+            identity = torch.eye(dim, dtype=w.dtype, device=w.device)
+            values = torch.linalg.eigvals(identity - w.mT @ taken)
+        values = values.to(torch.complex128)
+        return values if self.scalar is None else values * self.scalar.eigenvalues(lo, hi)
+
+    def check(self, dim: int) -> None:
+        if self.direction.shape[-1] != dim:
+            raise InputError(f"direction has {self.direction.shape[-1]} dimensions, query and key have {dim}")

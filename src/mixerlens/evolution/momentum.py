@@ -1,0 +1,67 @@
+"""A state with momentum: the linear memory of Titans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import InputError
+from mixerlens.evolution.scalar import Decayed
+from mixerlens.shapes import spread, tile, wide
+
+
+@dataclass(frozen=True, eq=False)
+class Momentum(Decayed):
+    """On (M, S): S' = momentum S - rate w w^T M, then M' = a M + S'.
+
+    A_t = [[a I - rate w w^T, momentum I], [-rate w w^T, momentum I]], one gradient step with momentum on
+    |w^T M - v^T|^2 / 2, where the impulse (rate w, rate w) brings in v (arXiv 2501.00663 with a linear memory).
+
+    direction: w, (batch, time, heads | groups, n), used as given, n = dim / 2.
+    rate, momentum: (batch, time, heads). log_decay or decay (batch, time, heads): a_t, 1 when both are left out.
+    Eigenvalues, four a token: a and momentum (n - 1 times each, given once, left out where n = 1), and the two roots of
+    x^2 - (a + momentum - rate |w|^2) x + a momentum.
+    """
+
+    direction: Tensor
+    rate: Tensor
+    momentum: Tensor
+    log_decay: Tensor | None = None
+    decay: Tensor | None = None
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        self.settle({"direction": 1})
+
+    def step(self, state: Tensor, t: int) -> Tensor:
+        heads = max(state.shape[1], self.direction.shape[2])
+        w = spread(tile(self.direction, t, t + 1), heads).to(state.dtype)
+        rate, momentum = (tile(x, t, t + 1)[..., None].to(state.dtype) for x in (self.rate, self.momentum))
+        memory, moving = state.chunk(2, -2)
+        moving = momentum * moving - rate * (w.mT @ (w @ memory))
+        memory = (memory if self.scalar is None else self.scalar.step(memory, t)) + moving
+        return torch.cat([memory, moving.expand_as(memory)], -2)
+
+    def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
+        def part(x: Tensor) -> Tensor:
+            return wide(x[:, lo:hi] if x.shape[1] > 1 else x)
+
+        w, rate, momentum = part(self.direction), part(self.rate), part(self.momentum).to(torch.complex128)
+        pull = rate * spread(w.square().sum(-1), max(rate.shape[2], w.shape[2]), axis=2)
+        one = torch.ones(1, 1, 1, dtype=torch.complex128, device=w.device)
+        a = one if self.scalar is None else self.scalar.eigenvalues(lo, hi)[..., 0]
+        half = (a + momentum - pull) / 2
+        root = torch.sqrt(half.square() - a * momentum)
+        # the larger root by the sum that does not cancel, the other by their product
+        larger = torch.where((half.conj() * root).real >= 0, half + root, half - root)
+        smaller = torch.where(larger == 0, 0, a * momentum / torch.where(larger == 0, 1, larger))
+        others = [a, momentum] if w.shape[-1] > 1 else []
+        return torch.stack(torch.broadcast_tensors(larger, smaller, *others), -1)
+
+    def check(self, dim: int) -> None:
+        if dim != 2 * self.direction.shape[-1]:
+            n = self.direction.shape[-1]
+            raise InputError(f"memory and momentum of {n} numbers need {2 * n} dimensions, query and key have {dim}")

@@ -1,0 +1,75 @@
+"""A_t = Diag(a_t) + left_t right_t^T: a gate a dimension and one exchange (Kimi Delta Attention, RWKV-7, S4's DPLR)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mixerlens.errors import InputError
+from mixerlens.evolution.base import Evolution
+from mixerlens.evolution.diagonal import Diagonal
+from mixerlens.shapes import spread, take_tokens, tile, wide
+
+SLAB = 1 << 22  # numbers of the dense matrices whose eigenvalues are found at once
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalPlusRankOne(Evolution):
+    """A_t = Diag(a_t) + left_t right_t^T, the plain transpose.
+
+    left, right: (batch, time, heads | groups, dim), leading axes may be left out.
+    log_decay or decay (batch, time, heads, dim): a_t, 1 when both are left out; zeros, negative and complex values are
+        legal, and log_decay -inf is a closed gate.
+
+    Kimi Delta Attention has left = -beta k, right = a k; gated delta rules with an erase vector p have right = a p.
+    """
+
+    left: Tensor
+    right: Tensor
+    log_decay: Tensor | None = None
+    decay: Tensor | None = None
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        self.settle(dict.fromkeys(("left", "right", "log_decay", "decay"), 1))
+        if self.left.shape[-1] != self.right.shape[-1]:
+            raise InputError(f"left has {self.left.shape[-1]} dimensions, right has {self.right.shape[-1]}")
+
+    @property
+    def diagonal(self) -> Diagonal | None:
+        """Diag(a_t); None where it is 1."""
+        if self.log_decay is None and self.decay is None:
+            return None
+        return Diagonal(log_decay=self.log_decay, decay=self.decay)
+
+    def step(self, state: Tensor, t: int) -> Tensor:
+        heads = max(state.shape[1], self.left.shape[2], self.right.shape[2])
+        left, right = (spread(tile(x, t, t + 1), heads).to(state.dtype) for x in (self.left, self.right))
+        kept = state if self.diagonal is None else self.diagonal.step(state, t)
+        return kept + left.mT @ (right @ state)
+
+    def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
+        parts = [x for x in (self.left, self.right, self.log_decay, self.decay) if x is not None]
+        time = max(x.shape[1] for x in parts)
+        start, stop, _ = slice(lo, hi).indices(time)
+        size = max(1, SLAB // (parts[0].shape[0] * max(x.shape[2] for x in parts) * parts[0].shape[-1] ** 2))
+        values = [self._eigenvalues(t, min(t + size, stop)) for t in range(start, stop, size)] if time > 1 else []
+        return torch.cat(values, 1) if values else self._eigenvalues(0, 1)
+
+    def _eigenvalues(self, lo: int, hi: int) -> Tensor:
+        left, right = (wide(take_tokens(x, lo, hi)) for x in (self.left, self.right))
+        one = torch.ones(1, 1, 1, left.shape[-1], dtype=torch.float64, device=left.device)
+        a = one if self.diagonal is None else self.diagonal.factor(lo, hi).transpose(1, 2)
+        heads = max(left.shape[2], right.shape[2], a.shape[2])
+        left, right = (spread(x, heads, 2) for x in (left, right))
+        matrix = left[..., :, None] * right[..., None, :] + torch.diag_embed(a)
+        return torch.linalg.eigvals(matrix).to(torch.complex128)
+
+    def check(self, dim: int) -> None:
+        if self.left.shape[-1] != dim:
+            raise InputError(f"left and right have {self.left.shape[-1]} dimensions, query and key have {dim}")
+        if self.diagonal is not None:
+            self.diagonal.check(dim)

@@ -1,0 +1,69 @@
+"""Diagonal plus rank one in its two best known forms, and several delta steps a token."""
+
+from __future__ import annotations
+
+import torch
+
+from mixerlens import evolution
+
+from .case import EvolutionCase, randn, uniform, unit
+
+
+class TestKimiDelta(EvolutionCase):
+    """(I - beta k k^T) Diag(exp g): the gate acts first."""
+
+    def parameters(self, batch, time, heads):
+        return {
+            "k": unit(randn(batch, time, heads, self.dim)),
+            "beta": uniform(batch, time, heads),
+            "g": -uniform(batch, time, heads, self.dim, high=0.5),
+        }
+
+    def evolution(self, p):
+        left, right = -p["beta"][..., None] * p["k"], p["g"].exp() * p["k"]
+        return evolution.DiagonalPlusRankOne(left, right, log_decay=p["g"])
+
+    def matrices(self, p, batch, time, heads):
+        k = p["k"]
+        erase = (
+            torch.eye(self.dim, dtype=torch.float64) - p["beta"][..., None, None] * k[..., :, None] * k[..., None, :]
+        )
+        return erase @ torch.diag_embed(p["g"].exp())
+
+
+class TestRankOneComplex(EvolutionCase):
+    """Any two complex vectors beside complex decays, left out of time."""
+
+    complex_ = True
+
+    def parameters(self, batch, time, heads):
+        a = torch.polar(uniform(heads, self.dim, high=0.8), 6.3 * uniform(heads, self.dim))
+        vectors = (unit(randn(batch, time, heads, self.dim, complex_=True)) for _ in range(2))
+        return {"a": a} | dict(zip(("left", "right"), vectors, strict=True))
+
+    def evolution(self, p):
+        return evolution.DiagonalPlusRankOne(p["left"], 0.3 * p["right"], decay=p["a"])
+
+    def matrices(self, p, batch, time, heads):
+        return torch.diag_embed(p["a"]) + 0.3 * p["left"][..., :, None] * p["right"][..., None, :]
+
+
+class TestMicroSteps(EvolutionCase):
+    """Two steps a token, beta up to 1.99."""
+
+    def parameters(self, batch, time, heads):
+        return {
+            "direction": unit(randn(batch, time, heads, 2, self.dim)),
+            "beta": uniform(batch, time, heads, 2, high=1.99),
+            "g": -uniform(batch, time, heads, high=0.5),
+        }
+
+    def evolution(self, p):
+        return evolution.MicroSteps(p["direction"], p["beta"], log_decay=p["g"])
+
+    def matrices(self, p, batch, time, heads):
+        w, one = p["direction"], torch.eye(self.dim, dtype=torch.float64)
+        first, second = (
+            one - p["beta"][..., m, None, None] * w[..., m, :, None] * w[..., m, None, :] for m in range(2)
+        )
+        return p["g"].exp()[..., None, None] * second @ first
