@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .families import families
 from .horizon import horizon
 from .inspect import inspect
 from .report import report
@@ -15,7 +16,7 @@ from .usage import OneLineGroup
 from .verb import verb
 from .verify import verify
 
-VERBS = (inspect, verify, report, spectrum, horizon)
+VERBS = (inspect, verify, report, spectrum, horizon, families)
 
 app = typer.Typer(
     name="mixerlens",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ class Row:
     name: str
     title: str
     member: bool
+    function: str
     error: float | None
     reference: str
     state: str
@@ -53,7 +55,8 @@ def measure(
     wanted = list(FAMILIES if names is None else names)
     unknown = [n for n in wanted if n not in FAMILIES]
     if unknown:
-        raise InputError(f"no family is called {unknown[0]!r}: there are {', '.join(FAMILIES)}")
+        near = get_close_matches(unknown[0], list(FAMILIES), n=3) or ["mixerlens families lists them"]
+        raise InputError(f"no family is called {unknown[0]!r}: {', '.join(near)}")
     rows = []
     for done, name in enumerate(wanted):
         if progress:
@@ -81,6 +84,7 @@ def _member(family: Family, seeds: int) -> Row:
         name=family.name,
         title=family.title,
         member=True,
+        function=family.function.__name__,
         error=error,
         reference=f"{reference.__module__}.{reference.__name__}",
         state=family.state,

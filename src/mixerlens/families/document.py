@@ -1,0 +1,53 @@
+"""The family table of the documentation, written from measured rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mixerlens.families.check import Row
+
+_HEAD = """# Families
+
+Every architecture below is one function of `mixerlens.families` and one row of its registry. `mixerlens families
+--check` measures all of them again, from an installed package; `mixerlens families --markdown` writes this page.
+
+    u_jj = b_j k_j,   u_ij = A_i u_{i-1,j},   alpha_ij = phi(q_i^T u_ij) / eta_i,   y_i = sum_j alpha_ij v_j
+
+*error*: largest |operator @ v - recurrence| relative to the largest |recurrence|, in float64, against the plain
+recurrence of the same name in `mixerlens.references`. *state*: numbers a value channel, n the dimension of query and
+key, T the length; *recurrence*: whether a fixed number of them carries the past.
+"""
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The page as Markdown: members first, then what is not in the family and what shows it."""
+    members = _table(
+        ("family", "function", "A_t", "b k ; q", "phi", "eta", "state", "recurrence", "error", "source"),
+        [
+            (
+                row.title,
+                f"`{row.function}`",
+                row.evolution,
+                row.key,
+                row.readout,
+                row.normalizer,
+                row.state,
+                row.recurrence,
+                f"{row.error:.0e}",
+                row.source,
+            )
+            for row in rows
+            if row.member
+        ],
+    )
+    notes = [f"- **{row.title}**: {row.note}." for row in rows if row.note]
+    outsiders = [(row.title, row.witness, row.source) for row in rows if not row.member]
+    parts = [_HEAD, members, "## Notes\n", "\n".join(notes)]
+    if outsiders:
+        parts += ["\n## Not in the family\n", _table(("mixer", "witness", "source"), outsiders)]
+    return "\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
