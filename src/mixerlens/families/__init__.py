@@ -5,8 +5,10 @@ A new architecture is one file here, with its function and its `Family` row, and
 
 from mixerlens.families.attention import *
 from mixerlens.families.check import Row, measure
+from mixerlens.families.convolution import *
 from mixerlens.families.delta import *
 from mixerlens.families.draw import Draw
 from mixerlens.families.family import FAMILIES, Family, register
+from mixerlens.families.gated_scalar import *
 from mixerlens.families.linear import *
 from mixerlens.families.ssm import *

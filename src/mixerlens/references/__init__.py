@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .convolution import short_convolution
 from .delta import delta_net, gated_delta_net
 from .gated import gated_linear_attention
+from .gated_scalar import rg_lru
 from .linear import linear_attention
 from .mamba import mamba, mamba2
 from .retention import retention
@@ -30,7 +32,9 @@ _FUNCTIONS: tuple[Callable, ...] = (
     mamba,
     mamba2,
     retention,
+    rg_lru,
     s4d,
+    short_convolution,
     softmax_attention,
 )
 
