@@ -72,6 +72,10 @@ class Factors:
     inject: Tensor
     carry: Carry
 
+    def to(self, dtype: torch.dtype) -> Factors:
+        """Cast what one chunk multiplies with; what travels between chunks stays as it is."""
+        return Factors(self.intra.to(dtype), self.emit.to(dtype), self.inject.to(dtype), self.carry)
+
 
 @dataclass(frozen=True, eq=False)
 class Evolution:

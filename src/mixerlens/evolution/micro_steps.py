@@ -7,8 +7,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mixerlens.errors import InputError
+from mixerlens.evolution.base import Factors
+from mixerlens.evolution.delta import Delta
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
 
@@ -42,6 +45,19 @@ class MicroSteps(Decayed):
             w = direction[:, :, m : m + 1]
             state = state - w.mT @ (beta[:, :, m, None, None] * (w @ state))
         return state if self.scalar is None else self.scalar.step(state, t)
+
+    def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        # a delta rule over steps: a token enters and is read at its last step, where its decay acts too
+        steps = self.beta.shape[-1]
+        direction, beta = tile(self.direction, lo, hi).flatten(2, 3), tile(self.beta, lo, hi).flatten(2, 3)
+        decay = None
+        if self.scalar is not None:
+            decay = pad(self.scalar.factor(lo, hi).unsqueeze(-1), (steps - 1, 0), value=1.0).flatten(-2).transpose(1, 2)
+        delta = Delta(direction.transpose(1, 2), beta.transpose(1, 2), decay=decay)
+        query, key = (pad(x.unsqueeze(-2), (0, 0, steps - 1, 0)).flatten(2, 3) for x in (query, key))
+        f = delta.factors(query, key, 0, steps * (hi - lo))
+        last = slice(steps - 1, None, steps)
+        return Factors(f.intra[..., last, last], f.emit[..., last, :], f.inject[..., last, :], f.carry)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         def part(x: Tensor) -> Tensor:

@@ -7,10 +7,47 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mixerlens.errors import InputError
+from mixerlens.evolution.anchored import decay_matrix
+from mixerlens.evolution.base import Factors
+from mixerlens.evolution.correction import aligned, corrected
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
+
+
+class _Chain:
+    """P_t = [[a_t I, momentum_t I], [0, momentum_t I]], both (..., c). Products of such 2 x 2 matrices between any two
+    tokens, the one before the chunk among them: c + 1 places."""
+
+    def __init__(self, a: Tensor, momentum: Tensor) -> None:
+        a, momentum = torch.broadcast_tensors(*(pad(x, (1, 0), value=1.0) for x in (a, momentum)))
+        self.own, self.moving = decay_matrix(a, a.dtype), decay_matrix(momentum, a.dtype)
+        # what leaves S at token m has come from S by the decays of S and goes on by those of M
+        self.across = self.own @ self.moving.tril(-1)
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        (memory, moving), (into_memory, into_moving) = query.chunk(2, -1), key.chunk(2, -1)
+        own, across, kept = (x[..., 1:, 1:] for x in (self.own, self.across, self.moving))
+        crossing = memory @ into_moving.mT * across
+        return memory @ into_memory.mT * own + crossing + moving @ into_moving.mT * kept
+
+    def read(self, rows: Tensor) -> Tensor:
+        own, across, kept = (x[..., 1:, :1] for x in (self.own, self.across, self.moving))
+        memory, moving = rows.chunk(2, -1)
+        return torch.cat([memory * own, memory * across + moving * kept], -1)
+
+    def leave(self, columns: Tensor) -> Tensor:
+        own, across, kept = (x[..., -1, 1:, None] for x in (self.own, self.across, self.moving))
+        memory, moving = columns.chunk(2, -1)
+        return torch.cat([memory * own + moving * across, moving * kept], -1)
+
+    def whole(self, dim: int) -> Tensor:
+        own, across, kept = (x[..., -1, :1, None] for x in (self.own, self.across, self.moving))
+        one = torch.eye(dim // 2, dtype=own.dtype, device=own.device)
+        rows = ([one * own, one * across], [torch.zeros_like(one * kept), one * kept])
+        return torch.cat([torch.cat(row, -1) for row in rows], -2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +81,14 @@ class Momentum(Decayed):
         moving = momentum * moving - rate * (w.mT @ (w @ memory))
         memory = (memory if self.scalar is None else self.scalar.step(memory, t)) + moving
         return torch.cat([memory, moving.expand_as(memory)], -2)
+
+    def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        one = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=query.device)
+        a = one if self.scalar is None else self.scalar.factor(lo, hi)
+        tiles = (a, tile(self.momentum, lo, hi), tile(self.rate, lo, hi), tile(self.direction, lo, hi), query, key)
+        a, momentum, rate, w, wide_query, wide_key = aligned(*tiles)
+        left, right = torch.cat([w, w], -1) * -rate.unsqueeze(-1), torch.cat([w, torch.zeros_like(w)], -1)
+        return corrected(_Chain(a, momentum), wide_query, wide_key, left, right).to(query.dtype)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         def part(x: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Evolution
+from mixerlens.evolution.base import Evolution, Factors
+from mixerlens.evolution.correction import DiagonalChain, aligned, corrected
 from mixerlens.evolution.diagonal import Diagonal
 from mixerlens.shapes import spread, take_tokens, tile, wide
 
@@ -25,6 +26,7 @@ class DiagonalPlusRankOne(Evolution):
         legal, and log_decay -inf is a closed gate.
 
     Kimi Delta Attention has left = -beta k, right = a k; gated delta rules with an erase vector p have right = a p.
+    A chunk is closed by one triangular solve (see ``correction``), formed in float64 and cast.
     """
 
     left: Tensor
@@ -50,6 +52,12 @@ class DiagonalPlusRankOne(Evolution):
         left, right = (spread(tile(x, t, t + 1), heads).to(state.dtype) for x in (self.left, self.right))
         kept = state if self.diagonal is None else self.diagonal.step(state, t)
         return kept + left.mT @ (right @ state)
+
+    def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        one = torch.ones(1, 1, hi - lo, 1, dtype=torch.float64, device=query.device)
+        a = one if self.diagonal is None else self.diagonal.factor(lo, hi)
+        a, *vectors = aligned(a, query, key, tile(self.left, lo, hi), tile(self.right, lo, hi))
+        return corrected(DiagonalChain(a), *vectors).to(query.dtype)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         parts = [x for x in (self.left, self.right, self.log_decay, self.decay) if x is not None]
