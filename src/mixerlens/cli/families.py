@@ -57,17 +57,18 @@ def families(
 
 
 def _show(rows) -> None:
-    columns = ("family", "error", "A_t", "readout", "normalizer", "state")
-    members = table("members: relative error against the plain recurrence", *columns, right=("error",))
-    for row in rows:
-        if row.member:
+    members, outsiders = [r for r in rows if r.member], [r for r in rows if not r.member]
+    if members:
+        columns = ("family", "error", "A_t", "readout", "normalizer", "state")
+        shown = table("members: relative error against the plain recurrence", *columns, right=("error",))
+        for row in members:
             error = f"{row.error:.1e}" + ("" if row.holds else f" > {row.bar:.0e}")
-            members.add_row(row.name, error, row.evolution, row.readout, row.normalizer, row.state)
-    members.columns[0].no_wrap = True
-    outsiders = table("not members: what shows it", "mixer", "witness")
-    for row in rows:
-        if not row.member:
-            outsiders.add_row(row.name, row.witness)
-    show(*(t for t in (members, outsiders) if t.row_count))
+            shown.add_row(row.name, error, row.evolution, row.readout, row.normalizer, row.state)
+        show(shown)
+    if outsiders:
+        shown = table("not members: what shows it", "mixer", "witness")
+        for row in outsiders:
+            shown.add_row(row.name, row.witness)
+        show(shown)
     missed = [row.name for row in rows if not row.holds]
     show(f"{len(rows)} families, " + (f"FAILED: {', '.join(missed)}" if missed else "every row holds"))
