@@ -11,4 +11,8 @@ from mixerlens.families.draw import Draw
 from mixerlens.families.family import FAMILIES, Family, register
 from mixerlens.families.gated_scalar import *
 from mixerlens.families.linear import *
+from mixerlens.families.longhorn import *
+from mixerlens.families.mlstm import *
+from mixerlens.families.rank_one import *
+from mixerlens.families.rwkv import *
 from mixerlens.families.ssm import *

@@ -17,22 +17,38 @@ from collections.abc import Callable
 from .convolution import short_convolution
 from .delta import delta_net, gated_delta_net
 from .gated import gated_linear_attention
-from .gated_scalar import rg_lru
+from .gated_scalar import dechunk_ema, min_gru, min_lstm, rg_lru
 from .linear import linear_attention
+from .longhorn import longhorn
 from .mamba import mamba, mamba2
+from .mlstm import mlstm
+from .rank_one import comba, gated_delta_net_2, kimi_delta_attention
 from .retention import retention
+from .rwkv import rwkv4, rwkv5, rwkv6, rwkv7
 from .s4d import s4d
 from .softmax import softmax_attention
 
 _FUNCTIONS: tuple[Callable, ...] = (
+    comba,
+    dechunk_ema,
     delta_net,
     gated_delta_net,
+    gated_delta_net_2,
     gated_linear_attention,
+    kimi_delta_attention,
     linear_attention,
+    longhorn,
     mamba,
     mamba2,
+    min_gru,
+    min_lstm,
+    mlstm,
     retention,
     rg_lru,
+    rwkv4,
+    rwkv5,
+    rwkv6,
+    rwkv7,
     s4d,
     short_convolution,
     softmax_attention,
