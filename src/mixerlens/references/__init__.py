@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .convolution import short_convolution
+from .convolution import hyena, short_convolution, sliding_window_linear_attention
 from .delta import delta_net, gated_delta_net
 from .gated import gated_linear_attention
 from .gated_scalar import dechunk_ema, min_gru, min_lstm, rg_lru
@@ -35,6 +35,7 @@ _FUNCTIONS: tuple[Callable, ...] = (
     gated_delta_net,
     gated_delta_net_2,
     gated_linear_attention,
+    hyena,
     kimi_delta_attention,
     linear_attention,
     longhorn,
@@ -51,6 +52,7 @@ _FUNCTIONS: tuple[Callable, ...] = (
     rwkv7,
     s4d,
     short_convolution,
+    sliding_window_linear_attention,
     softmax_attention,
 )
 
