@@ -14,28 +14,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .based import based
 from .convolution import hyena, short_convolution, sliding_window_linear_attention
 from .delta import delta_net, gated_delta_net
 from .gated import gated_linear_attention
 from .gated_scalar import dechunk_ema, min_gru, min_lstm, rg_lru
+from .hgrn import gated_slot_attention, hgrn2
 from .linear import linear_attention
 from .longhorn import longhorn
 from .mamba import mamba, mamba2
 from .mlstm import mlstm
+from .product import delta_product, gated_delta_product, prism
+from .norm import norm_attention
+from .positions import forgetting_attention, path_attention
 from .rank_one import comba, gated_delta_net_2, kimi_delta_attention
 from .retention import retention
 from .rwkv import rwkv4, rwkv5, rwkv6, rwkv7
 from .s4d import s4d
+from .sigmoid import sigmoid_attention
 from .softmax import softmax_attention
 
 _FUNCTIONS: tuple[Callable, ...] = (
+    based,
     comba,
     dechunk_ema,
     delta_net,
+    delta_product,
+    forgetting_attention,
     gated_delta_net,
     gated_delta_net_2,
+    gated_delta_product,
     gated_linear_attention,
     hyena,
+    gated_slot_attention,
+    hgrn2,
     kimi_delta_attention,
     linear_attention,
     longhorn,
@@ -44,6 +56,9 @@ _FUNCTIONS: tuple[Callable, ...] = (
     min_gru,
     min_lstm,
     mlstm,
+    prism,
+    norm_attention,
+    path_attention,
     retention,
     rg_lru,
     rwkv4,
@@ -53,6 +68,7 @@ _FUNCTIONS: tuple[Callable, ...] = (
     s4d,
     short_convolution,
     sliding_window_linear_attention,
+    sigmoid_attention,
     softmax_attention,
 )
 
