@@ -13,11 +13,13 @@ from mixerlens.families.family import FAMILIES, Family, register
 from mixerlens.families.gated_scalar import *
 from mixerlens.families.hgrn import *
 from mixerlens.families.linear import *
+from mixerlens.families.log_linear import *
 from mixerlens.families.longhorn import *
 from mixerlens.families.mlstm import *
-from mixerlens.families.product import *
+from mixerlens.families.modes import *
 from mixerlens.families.norm import *
 from mixerlens.families.positions import *
+from mixerlens.families.product import *
 from mixerlens.families.rank_one import *
 from mixerlens.families.rwkv import *
 from mixerlens.families.sigmoid import *

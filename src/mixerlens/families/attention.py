@@ -61,7 +61,7 @@ def softmax_attention(
     if alibi is not None:
         if rope is not None or not causal:
             raise UnsupportedError("ALiBi is exact for causal attention without RoPE only: drop one of them")
-        query, key, evolution = _with_bias(query, key, alibi)
+        query, key, evolution = with_bias(query, key, -alibi)
     if rope is not None:
         query, key, evolution = _with_rope(query, key, rope, rope_layout, causal)
     return CoefficientDynamics(
@@ -74,11 +74,11 @@ def softmax_attention(
     )
 
 
-def _with_bias(query: Tensor, key: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor, Evolution]:
-    """(q, 1, 0) and (k, 0, 1): the unipotent block adds -slope a token to what the last entry holds."""
+def with_bias(query: Tensor, key: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Evolution]:
+    """(q, 1, 0) and (k, 0, 1): the block adds to the score the offset of every token after the key's."""
     query = torch.cat([query, torch.ones_like(query[..., :1]), torch.zeros_like(query[..., :1])], -1)
     key = torch.cat([key, torch.zeros_like(key[..., :1]), torch.ones_like(key[..., :1])], -1)
-    return query, key, Unipotent(-slopes)
+    return query, key, Unipotent(offset)
 
 
 def _with_rope(query: Tensor, key: Tensor, rope: Tensor, layout: str, causal: bool) -> tuple[Tensor, Tensor, Evolution]:

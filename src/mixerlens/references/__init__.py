@@ -21,12 +21,14 @@ from .gated import gated_linear_attention
 from .gated_scalar import dechunk_ema, min_gru, min_lstm, rg_lru
 from .hgrn import gated_slot_attention, hgrn2
 from .linear import linear_attention
+from .log_linear import log_linear_attention
 from .longhorn import longhorn
 from .mamba import mamba, mamba2
 from .mlstm import mlstm
-from .product import delta_product, gated_delta_product, prism
+from .modes import linoss, lru, s5
 from .norm import norm_attention
 from .positions import forgetting_attention, path_attention
+from .product import delta_product, gated_delta_product, prism
 from .rank_one import comba, gated_delta_net_2, kimi_delta_attention
 from .retention import retention
 from .rwkv import rwkv4, rwkv5, rwkv6, rwkv7
@@ -45,20 +47,23 @@ _FUNCTIONS: tuple[Callable, ...] = (
     gated_delta_net_2,
     gated_delta_product,
     gated_linear_attention,
-    hyena,
     gated_slot_attention,
     hgrn2,
+    hyena,
     kimi_delta_attention,
     linear_attention,
+    log_linear_attention,
+    linoss,
     longhorn,
+    lru,
     mamba,
     mamba2,
     min_gru,
     min_lstm,
     mlstm,
-    prism,
     norm_attention,
     path_attention,
+    prism,
     retention,
     rg_lru,
     rwkv4,
@@ -66,9 +71,10 @@ _FUNCTIONS: tuple[Callable, ...] = (
     rwkv6,
     rwkv7,
     s4d,
+    s5,
     short_convolution,
-    sliding_window_linear_attention,
     sigmoid_attention,
+    sliding_window_linear_attention,
     softmax_attention,
 )
 
