@@ -117,3 +117,53 @@ def test_s4d_is_a_convolution_with_the_sampled_response():
     operator = families.s4d(A=A, B=B, C=C, dt=dt, length=time).operator()
     assert error((operator @ u)[..., 0], want) <= 1e-12
     assert error(operator.column(0)[0], kernel) <= 1e-12
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_mamba_is_mambapys(sequential):
+    """Its own scans, one step at a time and by a parallel prefix, in float64."""
+    from mambapy.mamba import MambaBlock, MambaConfig
+
+    channels, states = 6, 5
+    block = MambaBlock(MambaConfig(d_model=channels // 2, n_layers=1, d_state=states))
+    scan = block.selective_scan_seq if sequential else block.selective_scan
+    x, dt = randn(BATCH, TIME, channels), F.softplus(randn(BATCH, TIME, channels) - 2)
+    A, B, C = -torch.rand(channels, states).double() * 4, randn(BATCH, TIME, states), randn(BATCH, TIME, states)
+    want = scan(x, dt, A, B, C, torch.zeros(channels, dtype=torch.float64))
+    got = families.mamba(A=A, B=B, C=C, dt=dt).operator() @ x[..., None]
+    assert error(got[..., 0], want) <= 1e-13
+
+
+@pytest.mark.parametrize("form", ["parallel_stabilized_simple", "recurrent_step_stabilized_simple"])
+def test_mlstm_is_xlstms(form):
+    """The published package's cell, row by row stabilised; its 1e-6 beside the normaliser is set to zero."""
+    cell = xlstm_cells()
+    time, heads, dim = 60, 3, 5
+    q, k, v = (randn(BATCH, heads, time, dim) for _ in range(3))
+    i, f = 2 * randn(BATCH, heads, time, 1), randn(BATCH, heads, time, 1) + 1
+    if form.startswith("parallel"):
+        want = cell.parallel_stabilized_simple(q, k, v, i, f, eps=0.0)
+    else:
+        states = (torch.zeros(BATCH, heads, dim, dim).double(), torch.zeros(BATCH, heads, dim, 1).double(),
+                  torch.full((BATCH, heads, 1, 1), -torch.inf).double())  # fmt: skip
+        rows = []
+        for t in range(time):
+            at = [x[:, :, t : t + 1] for x in (q, k, v, i, f)]
+            h, states = cell.recurrent_step_stabilized_simple(*states, *at, eps=0.0)
+            rows.append(h)
+        want = torch.cat(rows, 2)
+    q, k, v, i, f = (x.transpose(1, 2) for x in (q, k, v, i, f))
+    dynamics = families.mlstm(query=q / dim**0.5, key=k, log_input=i[..., 0], log_forget=F.logsigmoid(f)[..., 0])
+    assert error(dynamics.operator() @ v, want.transpose(1, 2)) <= 1e-12
+
+
+def xlstm_cells():
+    """The package's plain torch file alone: the package itself imports kernels that need a GPU."""
+    import importlib.util
+    from importlib.metadata import files
+
+    path = next(x for x in files("xlstm") or () if str(x) == "xlstm/blocks/mlstm/backends.py").locate()
+    spec = importlib.util.spec_from_file_location("xlstm_cells", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
