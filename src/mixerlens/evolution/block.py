@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Evolution
-from mixerlens.shapes import tile, wide
+from mixerlens.evolution.base import Carry, Evolution, Factors
+from mixerlens.shapes import spread, tile, wide
 
 
 class _Pending(Evolution):
@@ -29,6 +31,30 @@ class _Pending(Evolution):
 
     def check_length(self, time: int) -> None:
         self.inner.check_length(time)
+
+
+@dataclass(frozen=True, eq=False)
+class _PendingCarry(Carry):
+    """(s, p) -> (through (first s + gain p), 0)."""
+
+    through: Carry
+    first: Carry
+    gain: Tensor  # (batch | 1, heads | 1, 1, 1)
+
+    def forward(self, state: Tensor) -> Tensor:
+        s, p = state.chunk(2, -2)
+        s = self.through.forward(self.first.forward(s) + self.gain * p)
+        return torch.cat([s, torch.zeros_like(s)], -2)
+
+    def backward(self, rows: Tensor) -> Tensor:
+        s = self.through.backward(rows.chunk(2, -1)[0])
+        return _joined([self.first.backward(s), self.gain * s], -1)
+
+
+def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Joined on one of the last two axes, leading axes broadcast."""
+    leading = torch.broadcast_shapes(*(x.shape[:-2] for x in parts))
+    return torch.cat([x.expand(*leading, -1, -1) for x in parts], dim)
 
 
 def _beside_zero(values: Tensor) -> Tensor:
@@ -51,7 +77,7 @@ class ReadBeforeWrite(_Pending):
 
     inner: Evolution
     previous: Evolution | None = None
-    chunk: ClassVar[int] = 32
+    chunk: ClassVar[int] = 64
 
     def step(self, state: Tensor, t: int) -> Tensor:
         s, p = state.chunk(2, -2)
@@ -65,6 +91,46 @@ class ReadBeforeWrite(_Pending):
         if self.previous is not None:
             return self.previous.step(s, 0)
         return self.inner.step(s, 0) if self.inner.time_invariant else s
+
+    def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        (read, own), (stays, enters) = query.chunk(2, -1), key.chunk(2, -1)
+        one = torch.ones(1, 1, 1, 1, dtype=torch.float64, device=query.device)
+        first = self._carry_before(read[..., :1, :], stays[..., :1, :], lo)
+        # behind its first token, token t of this kind applies what token t - 1 of the inner one does
+        inner = self._inner(read[..., 1:, :], enters[..., :-1, :], lo, hi - 1)
+        heads = max(query.shape[1], key.shape[1], inner.intra.shape[1])
+        read, own, stays, enters = (spread(x, heads) for x in (read, own, stays, enters))
+        emit = _joined([read[..., :1, :], spread(inner.emit, heads)], -2)
+        intra = pad(spread(inner.intra, heads), (0, 1, 1, 0)) + torch.diag_embed((own * enters).sum(-1))
+        inject = pad(spread(inner.inject, heads), (0, 0, 0, 1))
+        if stays.requires_grad or bool(stays.any()):  # RWKV's keys have no such part
+            again = self._inner(read[..., 1:, :], stays[..., 1:, :], lo, hi - 1)
+            entered = inner.carry.forward(stays[..., :1, :].mT).mT.to(query.dtype)
+            later = pad(spread(again.intra, heads), (0, 0, 1, 0))
+            intra = intra + _joined([emit @ stays[..., :1, :].mT, later], -1)
+            inject = inject + _joined([entered, spread(again.inject, heads)], -2)
+        last = pad(enters[..., -1:, :], (0, 0, hi - lo - 1, 0))
+        return Factors(
+            intra=intra,
+            emit=_joined([first.backward(emit).to(query.dtype), emit], -1),
+            inject=_joined([inject, last], -1),
+            carry=_PendingCarry(inner.carry, first, one),
+        )
+
+    def _inner(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        """The inner kind's factors, for no token at all too."""
+        if lo < hi:
+            return self.inner.factors(query, key, lo, hi)
+        nothing = query.new_zeros(max(query.shape[0], key.shape[0]), 1, 0, 0)
+        return Factors(nothing, query[:, :1], key[:, :1], Carry())
+
+    def _carry_before(self, query: Tensor, key: Tensor, t: int) -> Carry:
+        """E_{t-1}."""
+        if t > 0:
+            return self.inner.factors(query, key, t - 1, t).carry
+        if self.previous is not None:
+            return self.previous.factors(query, key, 0, 1).carry
+        return self.inner.factors(query, key, 0, 1).carry if self.inner.time_invariant else Carry()
 
     @property
     def time_invariant(self) -> bool:
@@ -115,6 +181,24 @@ class Trapezoid(_Pending):
         gain = wide(tile(self.gain, t, t + 1))[..., None].to(state.dtype)
         s = self.inner.step(s + gain * p, t)
         return torch.cat([s, torch.zeros_like(s)], -2)
+
+    def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        gain = wide(tile(self.gain, lo, hi)).unsqueeze(-1)
+        heads = max(query.shape[1], key.shape[1], gain.shape[1])
+        query, key = spread(query, heads), spread(key, heads)
+        read, (now, later) = query.chunk(2, -1)[0], key.chunk(2, -1)
+        # an impulse that has passed a token, at which its second part joined
+        joined = now + pad(gain[..., 1:, :], (0, 0, 0, 1)).to(key.dtype) * later
+        inner = self.inner.factors(read, joined, lo, hi)
+        heads = max(heads, inner.intra.shape[1])
+        emit, inject = spread(inner.emit, heads), spread(inner.inject, heads)
+        start = gain[..., :1, :]
+        return Factors(
+            intra=spread(inner.intra, heads).tril(-1) + torch.diag_embed(spread((query * key).sum(-1), heads)),
+            emit=_joined([emit, start.to(emit.dtype) * emit], -1),
+            inject=_joined([inject, pad(spread(later, heads)[..., -1:, :], (0, 0, hi - lo - 1, 0))], -1),
+            carry=_PendingCarry(inner.carry, Carry(), start),
+        )
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         return _beside_zero(self.inner.eigenvalues(lo, hi))

@@ -9,8 +9,40 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
+from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
+from mixerlens.evolution.base import Carry, Factors
+from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.scalar import Decayed
-from mixerlens.shapes import tile
+from mixerlens.shapes import spread, tile
+
+
+def _merged(blocks: Tensor, lowest: Tensor) -> Tensor:
+    """Levels below the lowest flow into it: blocks (..., levels, n), lowest (...)."""
+    level = torch.arange(blocks.shape[-2], device=blocks.device)[:, None]
+    lowest = lowest[..., None, None]
+    return torch.where(level > lowest, blocks, torch.where(level == lowest, blocks.cumsum(-2), 0))
+
+
+def _spread(blocks: Tensor, lowest: Tensor) -> Tensor:
+    """The transpose: rows (..., levels, n) read at every level below the lowest what they read there."""
+    level = torch.arange(blocks.shape[-2], device=blocks.device)
+    return blocks.take_along_dim(torch.maximum(level, lowest[..., None])[..., None], -2)
+
+
+@dataclass(frozen=True, eq=False)
+class _FenwickCarry(Carry):
+    lowest: Tensor  # (batch | 1,)
+    levels: int
+    decay: Carry
+
+    def forward(self, state: Tensor) -> Tensor:
+        blocks = state.unflatten(-2, (self.levels, -1)).flatten(-2)
+        merged = _merged(blocks, self.lowest[:, None])
+        return self.decay.forward(merged.unflatten(-1, (-1, state.shape[-1])).flatten(-3, -2))
+
+    def backward(self, rows: Tensor) -> Tensor:
+        blocks = self.decay.backward(rows).unflatten(-1, (self.levels, -1))
+        return _spread(blocks, self.lowest[:, None, None]).flatten(-2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +65,7 @@ class Fenwick(Decayed):
     log_decay: Tensor | None = None
     decay: Tensor | None = None
     position: Tensor | None = None
-    chunk: ClassVar[int] = 32
+    chunk: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
         if self.levels < 1:
@@ -50,7 +82,7 @@ class Fenwick(Decayed):
     def _check_last(self, last: int) -> None:
         needed = 1 + last.bit_length()
         if needed > self.levels:
-            raise InputError(f"a sequence with a token {last} needs {needed} levels, there are {self.levels}")
+            raise InputError(f"{last + 1} tokens need {needed} levels, there are {self.levels}: give more levels")
 
     def check_length(self, time: int) -> None:
         if self.position is None:
@@ -73,6 +105,28 @@ class Fenwick(Decayed):
         blocks = state.unflatten(-2, (self.levels, -1))
         moved = (moves @ blocks.flatten(-2)).unflatten(-1, blocks.shape[-2:]).flatten(-3, -2)
         return moved if self.scalar is None else self.scalar.step(moved, t)
+
+    def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
+        # a merge takes level l to max(l, lowest), and so does any run of merges with the largest of their lowest
+        one = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=query.device)
+        a = one if self.scalar is None else self.scalar.factor(lo, hi)
+        heads = max(query.shape[1], key.shape[1], a.shape[1])
+        query, key = (spread(x, heads).unflatten(-1, (self.levels, -1)) for x in (query, key))
+        lowest = self._lowest(lo, hi, query.device)
+        between = lowest[:, :, None].expand(-1, -1, hi - lo).tril(-1).cummax(-2)[0]  # tokens j < t <= i
+        forward, backward = products(a, -1)[..., None], reversed_products(a, -1)[..., None]
+        return Factors(
+            intra=self._scores(query, key, between) * decay_matrix(a, query.dtype),
+            emit=_spread(query, lowest.cummax(-1)[0][:, None]).flatten(-2) * forward.to(query.dtype),
+            inject=_merged(key, between[:, None, -1]).flatten(-2) * backward.to(query.dtype),
+            carry=_FenwickCarry(lowest.amax(-1), self.levels, DiagonalCarry(forward[..., -1, :])),
+        )
+
+    def _scores(self, query: Tensor, key: Tensor, between: Tensor) -> Tensor:
+        """sum_l q_i[max(l, lowest)] . k_j[l]: below the lowest level by a sum of keys, above it level by level."""
+        own, summed = (query.transpose(2, 3) @ x.permute(0, 1, 3, 4, 2) for x in (key, key.cumsum(-2)))
+        later = own.flip(2).cumsum(2).flip(2) - own
+        return (summed + later).take_along_dim(between[:, None, None], 2)[:, :, 0].tril()
 
     @property
     def time_invariant(self) -> bool:

@@ -68,7 +68,7 @@ class Momentum(Decayed):
     momentum: Tensor
     log_decay: Tensor | None = None
     decay: Tensor | None = None
-    chunk: ClassVar[int] = 32
+    chunk: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
         self.settle({"direction": 1})

@@ -33,7 +33,7 @@ class DiagonalPlusRankOne(Evolution):
     right: Tensor
     log_decay: Tensor | None = None
     decay: Tensor | None = None
-    chunk: ClassVar[int] = 32
+    chunk: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
         self.settle(dict.fromkeys(("left", "right", "log_decay", "decay"), 1))
