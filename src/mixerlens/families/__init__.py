@@ -15,13 +15,16 @@ from mixerlens.families.hgrn import *
 from mixerlens.families.linear import *
 from mixerlens.families.log_linear import *
 from mixerlens.families.longhorn import *
+from mixerlens.families.mesa import *
 from mixerlens.families.mlstm import *
+from mixerlens.families.momentum import *
 from mixerlens.families.modes import *
 from mixerlens.families.norm import *
 from mixerlens.families.positions import *
 from mixerlens.families.product import *
 from mixerlens.families.rank_one import *
 from mixerlens.families.rwkv import *
+from mixerlens.families.s4 import *
 from mixerlens.families.sigmoid import *
 from mixerlens.families.slot import *
 from mixerlens.families.ssm import *

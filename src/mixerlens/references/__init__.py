@@ -24,7 +24,9 @@ from .linear import linear_attention
 from .log_linear import log_linear_attention
 from .longhorn import longhorn
 from .mamba import mamba, mamba2
+from .mesa import mesa_net
 from .mlstm import mlstm
+from .momentum import titans_linear, ttt_linear
 from .modes import linoss, lru, s5
 from .norm import norm_attention
 from .positions import forgetting_attention, path_attention
@@ -32,6 +34,7 @@ from .product import delta_product, gated_delta_product, prism
 from .rank_one import comba, gated_delta_net_2, kimi_delta_attention
 from .retention import retention
 from .rwkv import rwkv4, rwkv5, rwkv6, rwkv7
+from .s4 import dss, s4
 from .s4d import s4d
 from .sigmoid import sigmoid_attention
 from .softmax import softmax_attention
@@ -42,6 +45,7 @@ _FUNCTIONS: tuple[Callable, ...] = (
     dechunk_ema,
     delta_net,
     delta_product,
+    dss,
     forgetting_attention,
     gated_delta_net,
     gated_delta_net_2,
@@ -52,14 +56,15 @@ _FUNCTIONS: tuple[Callable, ...] = (
     hyena,
     kimi_delta_attention,
     linear_attention,
-    log_linear_attention,
     linoss,
+    log_linear_attention,
     longhorn,
     lru,
     mamba,
     mamba2,
     min_gru,
     min_lstm,
+    mesa_net,
     mlstm,
     norm_attention,
     path_attention,
@@ -70,12 +75,15 @@ _FUNCTIONS: tuple[Callable, ...] = (
     rwkv5,
     rwkv6,
     rwkv7,
+    s4,
     s4d,
     s5,
     short_convolution,
     sigmoid_attention,
     sliding_window_linear_attention,
     softmax_attention,
+    titans_linear,
+    ttt_linear,
 )
 
 REGISTRY: dict[str, Callable] = {function.__name__: function for function in _FUNCTIONS}
