@@ -165,6 +165,23 @@ def test_groups_share_keys_and_a_closed_gate_forgets_one_dimension(drawn):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        *("kimi_delta_attention", "gated_delta_net_2", "comba", "delta_product", "gated_delta_product", "prism"),
+        *("log_linear_attention", "mesa_net", "titans_linear", "titans_linear_plain", "ttt_linear"),
+    ],
+)
+def test_float32(name):
+    """Against the float64 reference on the same float32 numbers."""
+    family = families.FAMILIES[name]
+    given = {n: x.float() for n, x in family.arguments(3).items()}
+    value = given.pop("value")
+    got = family.function(**given).operator() @ value
+    assert got.dtype == torch.float32
+    assert error(got.double(), family.recurrence_by_hand(value=value, **given)) <= 1e-6
+
+
+@pytest.mark.parametrize(
     ("name", "change", "what"),
     [
         ("kimi_delta_attention", {"log_decay": torch.rand(1, 6, 2, 3)}, "log_decay must not be positive"),
