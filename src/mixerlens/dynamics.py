@@ -134,6 +134,16 @@ class CoefficientDynamics:
         return self.query.device
 
     @property
+    def terms(self) -> tuple[tuple[CoefficientDynamics, None]]:
+        """The mixer as a sum of one, unweighted; see `mixerlens.composition`."""
+        return ((self, None),)
+
+    @property
+    def causal(self) -> bool:
+        """No row sees a later column."""
+        return self.support.causal
+
+    @property
     def recurrent(self) -> bool:
         """A state of dim x value_dim numbers a head carries the past exactly."""
         return self.readout.linear and self.support.recurrent

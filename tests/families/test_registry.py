@@ -73,7 +73,7 @@ def test_gradients(name):
 def test_the_state_rank_agrees_with_the_claim(name):
     family, given, _ = drawn(name)
     d = family.function(**given)
-    if not d.support.causal:
+    if not d.causal:
         assert family.recurrence == "grows"
         return
     rank = int(d.operator().state_rank(tol=1e-10, cuts="all").max())

@@ -8,13 +8,16 @@ from mixerlens.families.based import *
 from mixerlens.families.check import Row, measure
 from mixerlens.families.convolution import *
 from mixerlens.families.delta import *
+from mixerlens.families.differential import *
 from mixerlens.families.draw import Draw
 from mixerlens.families.family import FAMILIES, Family, register
 from mixerlens.families.gated_scalar import *
 from mixerlens.families.hgrn import *
+from mixerlens.families.hippo import *
 from mixerlens.families.linear import *
 from mixerlens.families.log_linear import *
 from mixerlens.families.longhorn import *
+from mixerlens.families.mamba3 import *
 from mixerlens.families.mesa import *
 from mixerlens.families.mlstm import *
 from mixerlens.families.momentum import *

@@ -77,7 +77,7 @@ def _member(family: Family, seeds: int) -> Row:
         dense = operator.to_dense()
         heads = value.repeat_interleave(dense.shape[1] // value.shape[2], dim=2).transpose(1, 2)
         errors.append(_error((dense @ heads.to(dense.dtype)).transpose(1, 2), want))
-        if operator.dynamics.support.causal:  # a bidirectional mixer has no state between tokens
+        if operator.dynamics.causal:  # a bidirectional mixer has no state between tokens
             ranks.append(int(operator.state_rank(tol=1e-10, cuts="all").max()))
     error = max(errors)
     return Row(

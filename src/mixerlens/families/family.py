@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.composition import Mixer
 from mixerlens.errors import InputError
 from mixerlens.families.draw import Draw
 
@@ -27,7 +27,7 @@ class Family:
 
     name: str
     title: str
-    function: Callable[..., CoefficientDynamics]
+    function: Callable[..., Mixer]
     example: Callable[[Draw], dict[str, Any]]
     evolution: str
     key: str

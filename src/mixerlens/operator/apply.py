@@ -5,14 +5,17 @@ recurrent scan: linear readout, causal, no window. FFT: time-invariant. Row tile
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
+from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.normalizer import PerToken, RowSum
 from mixerlens.operator import scan, toeplitz
 from mixerlens.operator.tiles import RowTiles
-from mixerlens.shapes import wide
+from mixerlens.shapes import spread, tile, wide
 
 _TERMS = 128  # tokens summed in the working precision before the sum goes on in float64
 
@@ -38,8 +41,22 @@ def eta_of(d: CoefficientDynamics, total: Tensor) -> Tensor:
     return torch.where((d.support.segments >= 0).to(eta.device)[:, None, :, None], eta, 1)
 
 
-def forward(d: CoefficientDynamics, values: Tensor) -> Tensor:
+def forward(mixer: Mixer, values: Tensor) -> Tensor:
     """alpha @ v for value tiles (batch, heads, time, m)."""
+    return reduce(torch.add, (weigh(_forward(d, values), weight) for d, weight in mixer.terms))
+
+
+def transposed(mixer: Mixer, cotangents: Tensor) -> Tensor:
+    """alpha^T @ w for tiles (batch, heads, time, m); the plain transpose."""
+    return reduce(torch.add, (_transposed(d, weigh(cotangents, weight)) for d, weight in mixer.terms))
+
+
+def diagonal(mixer: Mixer) -> Tensor:
+    """alpha[i, i]: (batch, heads, time)."""
+    return reduce(torch.add, (weigh(_diagonal(d)[..., None], weight) for d, weight in mixer.terms))[..., 0]
+
+
+def _forward(d: CoefficientDynamics, values: Tensor) -> Tensor:
     if d.time_invariant:
         return toeplitz.convolve(*_promote(toeplitz.kernel(d), values))
     if d.recurrent:
@@ -53,8 +70,7 @@ def forward(d: CoefficientDynamics, values: Tensor) -> Tensor:
     return torch.cat([torch.cat(rows, -2) for rows in outputs], 1)
 
 
-def transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:
-    """alpha^T @ w for tiles (batch, heads, time, m); the plain transpose."""
+def _transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:
     if d.time_invariant:
         return toeplitz.correlate(*_promote(toeplitz.kernel(d), cotangents))
     if d.recurrent:
@@ -66,6 +82,29 @@ def transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:
         alpha, w = _promote(b.coefficients, cotangents[:, b.heads.start : b.heads.stop, b.lo : b.hi])
         total[:, b.heads.start : b.heads.stop, b.first : b.last] += alpha.mT @ w
     return total.to(dtype)
+
+
+def _diagonal(d: CoefficientDynamics) -> Tensor:
+    if not isinstance(d.normalizer, RowSum) or d.recurrent:
+        return _own_diagonal(d)
+    parts: dict[int, list[Tensor]] = {}
+    for b in RowTiles(d):  # eta needs whole rows
+        own = torch.arange(b.lo - b.first, b.hi - b.first, device=d.device)
+        picked = b.coefficients.gather(-1, own[:, None].expand(*b.coefficients.shape[:2], -1, 1))
+        parts.setdefault(b.heads.start, []).append(picked[..., 0])
+    return torch.cat([torch.cat(p, -1) for p in parts.values()], 1)
+
+
+def _own_diagonal(d: CoefficientDynamics) -> Tensor:
+    """phi(b_i q_i . k_i) / eta_i: no A_t has acted on an impulse where it enters."""
+    query, key = (spread(tile(x, 0, d.time), d.heads).to(d.dtype) for x in (d.query, d.key))
+    scores = (query * key).sum(-1)
+    if d.scaling is not None:
+        scores = scores * tile(d.scaling, 0, d.time).to(d.dtype)
+    alpha = d.readout(scores) / normalizer_rows(d)[..., 0]
+    if d.support.segments is not None:
+        alpha = torch.where((d.support.segments >= 0).to(d.device)[:, None], alpha, 0)
+    return alpha.expand(d.batch, d.heads, -1)
 
 
 def _mix(alpha: Tensor, values: Tensor) -> Tensor:

@@ -1,61 +1,24 @@
-"""The coefficients alpha of a mixer as an operator on values."""
+"""The coefficients of one mixer: with the state that its recurrence carries, where there is one."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
-
 import torch
-from jaxtyping import Inexact, Int
+from jaxtyping import Inexact
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.normalizer import RowSum
 from mixerlens.operator import apply as algorithms
-from mixerlens.operator import rank, reductions, scan
-from mixerlens.operator.memory import require
-from mixerlens.operator.tiles import RowTiles
+from mixerlens.operator import scan
+from mixerlens.operator.coefficients import Coefficients
 from mixerlens.readout import Polynomial, RealPart
-from mixerlens.shapes import spread, tile
-
-Index: TypeAlias = "int | slice | Sequence[int] | Tensor"
 
 
-class CoefficientOperator:
-    """alpha of one mixer: (batch, heads, time, time), rows are queries, columns are keys; never dense by default.
+class CoefficientOperator(Coefficients):
+    """alpha of one mixer as an operator on values, and its state between tokens."""
 
-    ``op @ v`` and ``op.T @ w`` take values (batch, time, heads or kv_heads, value_dim), kv_heads dividing heads. All
-    methods are differentiable. Sizes that do not fit raise InputError.
-    """
-
-    def __init__(self, dynamics: CoefficientDynamics, *, transposed: bool = False) -> None:
-        self.dynamics = dynamics
-        self._transposed = transposed
-
-    def __repr__(self) -> str:
-        d = self.dynamics
-        parts = f"{type(d.evolution).__name__} evolution, {type(d.readout).__name__} readout"
-        size = f"batch {d.batch}, heads {d.heads}, time {d.time}, dim {d.dim}"
-        return f"CoefficientOperator({size}; {parts}{', transposed' if self._transposed else ''})"
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        d = self.dynamics
-        return d.batch, d.heads, d.time, d.time
-
-    @property
-    def T(self) -> CoefficientOperator:
-        """The plain transpose, never conjugated; it acts by ``@`` and ``to_dense``."""
-        return CoefficientOperator(self.dynamics, transposed=not self._transposed)
-
-    def __matmul__(
-        self, values: Inexact[Tensor, "batch time kv_heads value"]
-    ) -> Inexact[Tensor, "batch time heads value"]:
-        tiles = self._tiles(values)
-        act = algorithms.transposed if self._transposed else algorithms.forward
-        return act(self.dynamics, tiles).transpose(1, 2)
+    dynamics: CoefficientDynamics
 
     def apply(
         self,
@@ -105,150 +68,6 @@ class CoefficientOperator:
             raise InputError(f"token {t} does not exist: the sequence has tokens 0 .. {self.dynamics.time - 1}")
         return scan.state_after(self.dynamics, self._tiles(values), t)
 
-    def to_dense(self) -> Inexact[Tensor, "batch heads time time"]:
-        """alpha as (batch, heads, time, time). Raises MemoryBudgetError before it starts if that does not fit."""
-        d = self.dynamics
-        require(
-            "to_dense", *self.shape, dtype=d.dtype, copies=2,
-            instead="use row, column, block or a reduction, which never hold the whole matrix",
-        )  # fmt: skip
-        every = slice(None)
-        dense = self._block(range(d.time), every)
-        return dense.mT if self._transposed else dense
-
-    def row(self, i: int) -> Inexact[Tensor, "batch heads time"]:
-        """alpha[i, :]: (batch, heads, time)."""
-        return self.block(i, slice(None))[..., 0, :]
-
-    def column(self, j: int) -> Inexact[Tensor, "batch heads time"]:
-        """alpha[:, j]: (batch, heads, time)."""
-        d = self.dynamics
-        (index,) = _positions(j, d.time, "column")
-        if d.recurrent and not self._transposed:
-            unit = torch.zeros(1, d.time, 1, 1, dtype=d.dtype.to_real(), device=d.device)
-            unit[:, index] = 1
-            unit = unit.expand(d.batch, -1, d.heads, -1)
-            return (self @ unit)[..., 0].transpose(1, 2)
-        return self.block(slice(None), index)[..., 0]
-
-    def block(self, rows: Index, columns: Index) -> Inexact[Tensor, "batch heads r c"]:
-        """alpha[rows, columns] for an int, slice, list or index tensor each: (batch, heads, r, c), in that order."""
-        time = self.dynamics.time
-        row_list, column_list = _positions(rows, time, "row"), _positions(columns, time, "column")
-        if self._transposed:
-            return self._block(column_list, row_list).mT
-        return self._block(row_list, column_list)
-
-    def diagonal(self) -> Inexact[Tensor, "batch heads time"]:
-        """alpha[i, i]: (batch, heads, time)."""
-        d = self.dynamics
-        if not isinstance(d.normalizer, RowSum) or d.recurrent:
-            return self._own_diagonal()
-        parts: dict[int, list[Tensor]] = {}
-        for b in RowTiles(d):  # eta needs whole rows
-            own = torch.arange(b.lo - b.first, b.hi - b.first, device=d.device)
-            picked = b.coefficients.gather(-1, own[:, None].expand(*b.coefficients.shape[:2], -1, 1))
-            parts.setdefault(b.heads.start, []).append(picked[..., 0])
-        return torch.cat([torch.cat(p, -1) for p in parts.values()], 1)
-
-    def _own_diagonal(self) -> Tensor:
-        """phi(b_i q_i . k_i) / eta_i: no A_t has acted on an impulse where it enters."""
-        d = self.dynamics
-        query, key = (spread(tile(x, 0, d.time), d.heads).to(d.dtype) for x in (d.query, d.key))
-        scores = (query * key).sum(-1)
-        if d.scaling is not None:
-            scores = scores * tile(d.scaling, 0, d.time).to(d.dtype)
-        alpha = d.readout(scores) / algorithms.normalizer_rows(d)[..., 0]
-        if d.support.segments is not None:
-            alpha = torch.where((d.support.segments >= 0).to(d.device)[:, None], alpha, 0)
-        return alpha.expand(d.batch, d.heads, -1)
-
-    def row_mass(self) -> Inexact[Tensor, "batch time heads"]:
-        """sum_j |alpha_ij|: (batch, time, heads)."""
-        return self._one(reductions.ColumnMass() if self._transposed else reductions.RowMass())
-
-    def column_mass(self) -> Inexact[Tensor, "batch time heads"]:
-        """sum_i |alpha_ij|: (batch, time, heads)."""
-        return self._one(reductions.RowMass() if self._transposed else reductions.ColumnMass())
-
-    def mean_distance(self) -> Inexact[Tensor, "batch time heads"]:
-        """|alpha|-weighted mean of |i - j| for each row, in tokens: (batch, time, heads); NaN where a row is zero."""
-        self._forward_only("mean_distance")
-        return self._one(reductions.MeanDistance())
-
-    def mass_by_lag(self) -> Inexact[Tensor, "batch heads time"]:
-        """sum over rows of |alpha_{i, i-l}| for each lag l: (batch, heads, time)."""
-        self._forward_only("mass_by_lag")
-        return self._one(reductions.MassByLag())
-
-    def top_k(self, k: int) -> tuple[Inexact[Tensor, "batch time heads k"], Int[Tensor, "batch time heads k"]]:
-        """The k largest entries of each row by |alpha|: (values, indices), each (batch, time, heads, k).
-
-        Where a row's support has fewer entries, index -1 and value 0.
-        """
-        self._forward_only("top_k")
-        ((values, indices),) = self.reduce(reductions.TopK(k))
-        return values, indices
-
-    def heatmap(self, pixels: int, signed: bool = False) -> Inexact[Tensor, "batch heads pixels pixels"]:
-        """Mean of |alpha| (signed: of alpha) in pixels x pixels cells: (batch, heads, pixels, pixels)."""
-        pooled = self._one(reductions.Heatmap(pixels, signed))
-        return pooled.mT if self._transposed else pooled
-
-    def reduce(
-        self, *wanted: reductions.Reduction, progress: Callable[[float], None] | None = None
-    ) -> list[Tensor | tuple[Tensor, Tensor]]:
-        """Several summaries of ``mixerlens.operator.reductions`` in one pass over alpha, in the order given."""
-        self._forward_only("reduce")
-        return reductions.reduce(self.dynamics, wanted, progress)
-
-    def state_rank(self, tol: float = 1e-6, cuts: int | str | Iterable[int] = 16) -> Int[Tensor, "batch heads"]:
-        """Largest rank of alpha[t:, :t] over the cuts: (batch, heads) int.
-
-        tol is relative to each block's largest singular value; a lower bound unless cuts="all". Compute in float64
-        (``dynamics.to(torch.float64)``) for tolerances below 1e-6.
-        """
-        self._forward_only("state_rank")
-        return rank.state_rank(self.dynamics, tol, cuts)
-
-    def _block(self, rows: Sequence[int], columns: Sequence[int] | slice) -> Tensor:
-        d, size = self.dynamics, self.dynamics.evolution.chunk
-        by_chunk: dict[int, list[int]] = {}
-        for position, i in enumerate(rows):
-            by_chunk.setdefault(i // size, []).append(position)
-        pieces, order = [], []
-        tiles = RowTiles(d)
-        picked = range(d.time)[columns] if isinstance(columns, slice) else columns
-        wanted = torch.tensor(list(picked), device=d.device)
-        for positions in by_chunk.values():
-            inside = [rows[p] for p in positions]
-            lo, hi = min(inside), max(inside) + 1
-            b = tiles.block(lo, hi)
-            part = b.coefficients[:, :, [i - lo for i in inside], :]
-            part = torch.nn.functional.pad(part, (b.first, d.time - b.last))
-            pieces.append(part if isinstance(columns, slice) and columns == slice(None) else part[..., wanted])
-            order += positions
-        inverse = torch.empty(len(order), dtype=torch.long, device=d.device)
-        inverse[torch.tensor(order, device=d.device)] = torch.arange(len(order), device=d.device)
-        joined = torch.cat(pieces, -2)
-        return joined if order == sorted(order) else joined[:, :, inverse]
-
-    def _tiles(self, values: Tensor) -> Tensor:
-        """Values as (batch, heads, time, value_dim), checked."""
-        d = self.dynamics
-        if values.dim() != 4:
-            raise InputError(f"values must be (batch, time, heads, value_dim), got shape {tuple(values.shape)}")
-        batch, time, heads, _ = values.shape
-        if time != d.time or d.heads % heads or (batch != d.batch and 1 not in (batch, d.batch)):
-            raise InputError(
-                f"values (batch {batch}, time {time}, heads {heads}) do not fit the mixer (batch {d.batch}, "
-                f"time {d.time}, heads {d.heads}): heads of values must divide the mixer's"
-            )
-        if not (values.is_floating_point() or values.is_complex()):
-            raise InputError(f"values are {values.dtype}: convert to a floating point dtype")
-        tiles = spread(values.transpose(1, 2), d.heads)
-        return tiles.expand(max(batch, d.batch), d.heads, -1, -1)
-
     def _require_state(self, what: str) -> None:
         d = self.dynamics
         if isinstance(d.readout, Polynomial):
@@ -260,30 +79,3 @@ class CoefficientOperator:
             raise UnsupportedError(f"{what}: readout {d.readout} has no finite state; it would grow with the sequence")
         if not d.support.recurrent:
             raise UnsupportedError(f"{what}: the support {d.support} has no state of dim x value_dim")
-
-    def _forward_only(self, what: str) -> None:
-        if self._transposed:
-            raise UnsupportedError(
-                f"{what} is defined on rows as queries: call it on the operator, not on its transpose"
-            )
-
-    def _one(self, reduction: reductions.Reduction) -> Tensor:
-        (result,) = reductions.reduce(self.dynamics, [reduction])
-        assert isinstance(result, Tensor)
-        return result
-
-
-def _positions(index: Index, time: int, what: str) -> list[int]:
-    """Any index as a list of tokens, negative ones counted from the end."""
-    if isinstance(index, slice):
-        return list(range(time)[index])
-    if isinstance(index, Tensor):
-        index = torch.where(index)[0].tolist() if index.dtype == torch.bool else index.flatten().tolist()
-    given: list[Any] = list(index) if isinstance(index, Iterable) and not isinstance(index, str) else [index]
-    if not all(hasattr(i, "__index__") for i in given):
-        raise InputError(f"{what} {index!r} is no token: give an int, a slice, or a list of ints")
-    positions = [operator.index(i) for i in given]
-    bad = [i for i in positions if not -time <= i < time]
-    if bad or not positions:
-        raise InputError(f"{what} {bad[0] if bad else '(none)'} does not exist: there are tokens 0 .. {time - 1}")
-    return [i % time for i in positions]

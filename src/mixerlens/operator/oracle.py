@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.shapes import at, spread
 
@@ -28,16 +29,20 @@ def oracle_scores(dynamics: CoefficientDynamics) -> Tensor:
     return query @ state
 
 
-def oracle_coefficients(dynamics: CoefficientDynamics) -> Tensor:
+def oracle_coefficients(mixer: Mixer) -> Tensor:
     """alpha, dense, in float64 (complex128): (batch, heads, time, time)."""
-    d = dynamics.to(torch.float64)
-    whole = (0, d.time)
-    mask = d.support.mask(whole, whole, d.device)
-    scores = oracle_scores(d)
-    return d.normalizer.coefficients(d.readout, scores, mask.expand(scores.shape), whole)
+    total = None
+    for d, weight in mixer.to(torch.float64).terms:
+        whole = (0, d.time)
+        mask = d.support.mask(whole, whole, d.device)
+        scores = oracle_scores(d)
+        alpha = weigh(d.normalizer.coefficients(d.readout, scores, mask.expand(scores.shape), whole), weight)
+        total = alpha if total is None else total + alpha
+    assert total is not None
+    return total
 
 
-def oracle(dynamics: CoefficientDynamics, values: Tensor) -> Tensor:
+def oracle(dynamics: Mixer, values: Tensor) -> Tensor:
     """y_i = sum_j alpha_ij v_j in float64: values (batch, time, heads | kv_heads, m) -> (batch, time, heads, m)."""
     alpha = oracle_coefficients(dynamics)
     v = spread(values.transpose(1, 2), dynamics.heads)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.operator.apply import normalizer_rows
@@ -37,15 +38,25 @@ def cut_positions(time: int, cuts: int | str | Iterable[int]) -> list[int]:
     return chosen
 
 
-def singular_values(d: CoefficientDynamics, cuts: Iterable[int]) -> list[Tensor]:
+def singular_values(mixer: Mixer, cuts: Iterable[int]) -> list[Tensor]:
     """Singular values of alpha[t:, :t] for each cut t, largest first: each (batch, heads, up to min(t, T - t))."""
-    if not d.support.causal:
+    if not mixer.causal:
         raise UnsupportedError("state rank needs a causal mixer: a bidirectional one has no state between tokens")
-    return [_factored(d, t) for t in cuts] if d.recurrent else _dense(d, list(cuts))
+    return [_factored(mixer, t) for t in cuts] if mixer.recurrent else _dense(mixer, list(cuts))
 
 
-def _factored(d: CoefficientDynamics, cut: int) -> Tensor:
+def _factored(mixer: Mixer, cut: int) -> Tensor:
     """alpha[cut:, :cut] = emit inject^T has at most dim singular values: two thin QRs and a small SVD."""
+    halved = [(*_halves(d, cut), weight) for d, weight in mixer.terms]
+    emit = torch.cat([weigh(e, weight, cut) for e, _, weight in halved], -1)
+    inject = torch.cat([i for _, i, _ in halved], -1)
+    if min(emit.shape[-2], inject.shape[-2]) <= emit.shape[-1]:
+        return torch.linalg.svdvals(emit @ inject.mT)
+    return torch.linalg.svdvals(torch.linalg.qr(emit).R @ torch.linalg.qr(inject).R.mT)
+
+
+def _halves(d: CoefficientDynamics, cut: int) -> tuple[Tensor, Tensor]:
+    """emit, inject with alpha[cut:, :cut] = emit @ inject^T: the readout and eta are in emit."""
     emit, inject = halves(d, cut)
     if isinstance(d.readout, RealPart) and d.dtype.is_complex:
         scale = d.readout.scale
@@ -53,13 +64,10 @@ def _factored(d: CoefficientDynamics, cut: int) -> Tensor:
         inject = torch.cat([inject.real, inject.imag], -1)
     elif isinstance(d.readout, RealPart):
         emit = d.readout.scale * emit
-    emit = emit / normalizer_rows(d)[:, :, cut:]
-    if min(emit.shape[-2], inject.shape[-2]) <= emit.shape[-1]:
-        return torch.linalg.svdvals(emit @ inject.mT)
-    return torch.linalg.svdvals(torch.linalg.qr(emit).R @ torch.linalg.qr(inject).R.mT)
+    return emit / normalizer_rows(d)[:, :, cut:], inject
 
 
-def _dense(d: CoefficientDynamics, cuts: list[int]) -> list[Tensor]:
+def _dense(d: Mixer, cuts: list[int]) -> list[Tensor]:
     """A readout without finite state: the blocks themselves, one head at a time."""
     require(
         "state_rank of a mixer without finite state", d.batch, d.time, d.time,
@@ -76,7 +84,7 @@ def _dense(d: CoefficientDynamics, cuts: list[int]) -> list[Tensor]:
     return [torch.cat(values, 1) for values in zip(*by_head, strict=True)]
 
 
-def state_rank(d: CoefficientDynamics, tol: float, cuts: int | str | Iterable[int]) -> Tensor:
+def state_rank(d: Mixer, tol: float, cuts: int | str | Iterable[int]) -> Tensor:
     """max over the cuts of the number of singular values above tol times the block's largest: (batch, heads) int.
 
     A lower bound of the true maximum unless every cut is taken.

@@ -6,12 +6,12 @@ Time O(L^2) a pass, memory O(L). Rows and columns without mass are legal; entrie
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.composition import Mixer
 from mixerlens.errors import InputError
 from mixerlens.operator.tiles import RowBlock, RowTiles
 
@@ -19,7 +19,8 @@ from mixerlens.operator.tiles import RowBlock, RowTiles
 class Reduction(Protocol):
     """One summary: sees every row block once, then says its result."""
 
-    def start(self, d: CoefficientDynamics) -> None: ...
+    def start(self, d: Any) -> None:
+        """Before the first block; d is the mixer, of one system or a sum."""
 
     def update(self, block: RowBlock, size: Tensor) -> None:
         """One row block; size is |coefficients|, shared by all summaries of the pass."""
@@ -28,7 +29,7 @@ class Reduction(Protocol):
 
 
 def reduce(
-    d: CoefficientDynamics, wanted: Sequence[Reduction], progress: Callable[[float], None] | None = None
+    d: Mixer, wanted: Sequence[Reduction], progress: Callable[[float], None] | None = None
 ) -> list[Tensor | tuple[Tensor, Tensor]]:
     """All the wanted summaries in one pass; ``progress`` is told the fraction done."""
     for reduction in wanted:
@@ -42,7 +43,7 @@ def reduce(
     return [reduction.result() for reduction in wanted]
 
 
-def _zeros(d: CoefficientDynamics, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+def _zeros(d: Mixer, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
     dtype = d.dtype.to_real() if dtype is None else dtype
     return torch.zeros(d.batch, d.heads, *shape, dtype=dtype, device=d.device)
 
@@ -54,7 +55,7 @@ def _heads(block: RowBlock) -> slice:
 class RowMass:
     """sum_j |alpha_ij|: (batch, time, heads)."""
 
-    def start(self, d: CoefficientDynamics) -> None:
+    def start(self, d: Mixer) -> None:
         self.total = _zeros(d, d.time)
 
     def update(self, block: RowBlock, size: Tensor) -> None:
@@ -67,7 +68,7 @@ class RowMass:
 class ColumnMass:
     """sum_i |alpha_ij|: (batch, time, heads)."""
 
-    def start(self, d: CoefficientDynamics) -> None:
+    def start(self, d: Mixer) -> None:
         self.total = _zeros(d, d.time)
 
     def update(self, block: RowBlock, size: Tensor) -> None:
@@ -80,7 +81,7 @@ class ColumnMass:
 class MeanDistance:
     """sum_j |alpha_ij| |i - j| / sum_j |alpha_ij| in tokens: (batch, time, heads); NaN where a row has no mass."""
 
-    def start(self, d: CoefficientDynamics) -> None:
+    def start(self, d: Mixer) -> None:
         self.moment, self.mass = _zeros(d, d.time), _zeros(d, d.time)
 
     def update(self, block: RowBlock, size: Tensor) -> None:
@@ -97,7 +98,7 @@ class MeanDistance:
 class MassByLag:
     """sum over rows of |alpha_{i, i-l}| for each lag l (|i - j| when bidirectional): (batch, heads, time)."""
 
-    def start(self, d: CoefficientDynamics) -> None:
+    def start(self, d: Mixer) -> None:
         self.total = _zeros(d, d.time)
 
     def update(self, block: RowBlock, size: Tensor) -> None:
@@ -119,7 +120,7 @@ class TopK:
             raise InputError(f"k is {k!r}: ask for a whole number of entries a row, at least one")
         self.k = k
 
-    def start(self, d: CoefficientDynamics) -> None:
+    def start(self, d: Mixer) -> None:
         self.values = _zeros(d, d.time, self.k, dtype=d.coefficient_dtype)
         self.indices = torch.full(self.values.shape, -1, dtype=torch.long, device=d.device)
 
@@ -145,7 +146,7 @@ class Heatmap:
             raise InputError(f"pixels is {pixels!r}: ask for a whole number, at least one")
         self.pixels, self.signed = pixels, signed
 
-    def start(self, d: CoefficientDynamics) -> None:
+    def start(self, d: Mixer) -> None:
         dtype = d.coefficient_dtype if self.signed else d.dtype.to_real()
         self.pool = _pool(d, self.pixels).to(dtype)
         self.total = _zeros(d, self.pixels, self.pixels, dtype=dtype)
@@ -161,7 +162,7 @@ class Heatmap:
         return self.total
 
 
-def _pool(d: CoefficientDynamics, pixels: int) -> Tensor:
+def _pool(d: Mixer, pixels: int) -> Tensor:
     """Averaging matrix (pixels, time)."""
     p = torch.arange(pixels, device=d.device)
     start = p * d.time // pixels

@@ -6,12 +6,16 @@ back chunk by chunk costs Z <- Z carry. Whole rows are what a row-sum normaliser
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Factors, Identity
 from mixerlens.operator.memory import TEMPORARY
@@ -40,19 +44,15 @@ class RowBlock:
         return i[:, None] - j[None, :]
 
 
-class RowTiles:
-    """Streams the row blocks of one mixer; chunk factors are kept, group of heads by group of heads."""
+class _Term:
+    """The row blocks of one system; its chunk factors are kept."""
 
     def __init__(self, dynamics: CoefficientDynamics) -> None:
         self.dynamics = dynamics
+        self.rows = dynamics.evolution.chunk
         self._factors: dict[int, Factors] = {}
 
-    @property
-    def rows(self) -> int:
-        return self.dynamics.evolution.chunk
-
-    def block(self, lo: int, hi: int, heads: range | None = None) -> RowBlock:
-        """Rows lo <= i < hi, which must lie in one chunk of the grid."""
+    def block(self, lo: int, hi: int, heads: range) -> RowBlock:
         d = self.dynamics
         last = hi if d.support.causal else d.time
         if isinstance(d.evolution, Identity):  # every column in one product
@@ -63,7 +63,7 @@ class RowTiles:
         mask = d.support.mask((lo, hi), (first, last), d.device)
         shape = torch.broadcast_shapes(scores.shape, mask.shape)
         alpha = d.normalizer.coefficients(d.readout, scores.expand(shape), mask, (lo, hi))
-        return RowBlock(range(d.heads) if heads is None else heads, lo, hi, first, last, alpha, mask)
+        return RowBlock(heads, lo, hi, first, last, alpha, mask)
 
     def _plain_scores(self, lo: int, hi: int, first: int, last: int) -> Tensor:
         d = self.dynamics
@@ -97,18 +97,47 @@ class RowTiles:
             self._factors[lo] = self.dynamics.factors(lo, hi)
         return self._factors[lo]
 
+
+class RowTiles:
+    """Streams the row blocks of one mixer, group of heads by group of heads."""
+
+    def __init__(self, mixer: Mixer) -> None:
+        self.mixer = mixer
+        self._terms = [(_Term(d), weight) for d, weight in mixer.terms]
+        self.rows = math.gcd(*(term.rows for term, _ in self._terms))  # a block lies in one chunk of every term
+
+    def block(self, lo: int, hi: int, heads: range | None = None) -> RowBlock:
+        """Rows lo <= i < hi, which must lie in one chunk of the grid."""
+        heads = range(self.mixer.heads) if heads is None else heads
+        return _added([(term.block(lo, hi, heads), weight) for term, weight in self._terms])
+
     def __iter__(self) -> Iterator[RowBlock]:
-        d = self.dynamics
-        for group in head_groups(d, self.rows):
-            part = self if len(group) == d.heads else RowTiles(d.select_heads(group))
-            for lo in range(0, d.time, self.rows):
-                yield part.block(lo, min(lo + self.rows, d.time), group)
+        m = self.mixer
+        for group in head_groups(m, self.rows):
+            part = self if len(group) == m.heads else RowTiles(m.select_heads(group))
+            for lo in range(0, m.time, self.rows):
+                yield part.block(lo, min(lo + self.rows, m.time), group)
 
 
-def head_groups(dynamics: CoefficientDynamics, rows: int) -> Iterator[range]:
+def _added(blocks: list[tuple[RowBlock, Tensor | None]]) -> RowBlock:
+    """The weighted sum of blocks of the same rows, over the columns that any of them has."""
+    (start, weight), *rest = blocks
+    if not rest and weight is None:
+        return start
+    first, last = min(b.first for b, _ in blocks), max(b.last for b, _ in blocks)
+
+    def across(x: Tensor, b: RowBlock) -> Tensor:
+        return pad(x, (b.first - first, last - b.last))
+
+    alpha = reduce(torch.add, (weigh(across(b.coefficients, b), w, b.lo, b.hi) for b, w in blocks))
+    mask = reduce(torch.logical_or, (across(b.mask, b) for b, _ in blocks))
+    return RowBlock(start.heads, start.lo, start.hi, first, last, alpha, mask)
+
+
+def head_groups(mixer: Mixer, rows: int) -> Iterator[range]:
     """Heads in groups whose row blocks and chunk factors stay small."""
-    d = dynamics
-    widest = max(rows * d.time, 3 * d.time * d.dim)
-    size = max(1, TEMPORARY // (d.batch * widest * d.dtype.itemsize))
-    for start in range(0, d.heads, size):
-        yield range(start, min(start + size, d.heads))
+    m = mixer
+    widest = max(rows * m.time, 3 * m.time * m.dim)
+    size = max(1, TEMPORARY // (m.batch * widest * m.dtype.itemsize))
+    for start in range(0, m.heads, size):
+        yield range(start, min(start + size, m.heads))

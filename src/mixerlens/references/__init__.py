@@ -17,17 +17,20 @@ from collections.abc import Callable
 from .based import based
 from .convolution import hyena, short_convolution, sliding_window_linear_attention
 from .delta import delta_net, gated_delta_net
+from .differential import differential_attention
 from .gated import gated_linear_attention
 from .gated_scalar import dechunk_ema, min_gru, min_lstm, rg_lru
 from .hgrn import gated_slot_attention, hgrn2
+from .hippo import hippo_legs
 from .linear import linear_attention
 from .log_linear import log_linear_attention
 from .longhorn import longhorn
 from .mamba import mamba, mamba2
+from .mamba3 import mamba3
 from .mesa import mesa_net
 from .mlstm import mlstm
-from .momentum import titans_linear, ttt_linear
 from .modes import linoss, lru, s5
+from .momentum import titans_linear, ttt_linear
 from .norm import norm_attention
 from .positions import forgetting_attention, path_attention
 from .product import delta_product, gated_delta_product, prism
@@ -45,6 +48,7 @@ _FUNCTIONS: tuple[Callable, ...] = (
     dechunk_ema,
     delta_net,
     delta_product,
+    differential_attention,
     dss,
     forgetting_attention,
     gated_delta_net,
@@ -53,6 +57,7 @@ _FUNCTIONS: tuple[Callable, ...] = (
     gated_linear_attention,
     gated_slot_attention,
     hgrn2,
+    hippo_legs,
     hyena,
     kimi_delta_attention,
     linear_attention,
@@ -62,9 +67,10 @@ _FUNCTIONS: tuple[Callable, ...] = (
     lru,
     mamba,
     mamba2,
+    mamba3,
+    mesa_net,
     min_gru,
     min_lstm,
-    mesa_net,
     mlstm,
     norm_attention,
     path_attention,
