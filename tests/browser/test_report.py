@@ -263,6 +263,37 @@ def test_layers_fold_and_links_and_printing_open_them(browser, files):
         w.quiet()
 
 
+def test_an_edge_fades_only_where_something_is_hidden(browser, files):
+    faded = "e => [e.dataset.edges, getComputedStyle(e).maskImage !== 'none']"
+    with Watched(browser, files["hybrid"], 390) as w:
+        nav, row = w.page.locator("nav.top ul"), w.page.locator(".cells").first
+        w.page.wait_for_timeout(100)
+        assert nav.evaluate(faded) == ["right", True] and row.evaluate(faded) == ["right", True]
+        row.evaluate("e => e.scrollTo(60, 0)")
+        nav.evaluate("e => e.scrollTo(e.scrollWidth, 0)")
+        w.page.wait_for_timeout(100)
+        assert row.evaluate(faded) == ["left right", True] and nav.evaluate(faded) == ["left", True]
+        assert w.page.locator(".cells").nth(1).evaluate(faded) == ["", False]  # one head fits
+        w.page.set_viewport_size({"width": 1440, "height": 900})
+        w.page.wait_for_timeout(200)
+        assert nav.evaluate(faded) == ["", False] and row.evaluate(faded) == ["", False]
+
+
+def test_letters_of_a_chart_keep_their_size_on_a_phone(browser, files):
+    """Also in a card that was drawn while its layer was folded, and after the phone was turned."""
+    size = "e => 11 * e.getBoundingClientRect().width / e.viewBox.baseVal.width"
+    with Watched(browser, files["hybrid"], 390) as w:
+        w.page.wait_for_function("() => document.querySelectorAll('.card[data-open]').length === 13")
+        assert w.page.locator("#M2").evaluate("e => e.open") is False
+        for width in (390, 700):
+            w.page.set_viewport_size({"width": width, "height": 900})
+            for card in ("M0H0", "M2H1"):
+                w.figure(card) if w.page.locator(f"#{card}").count() else None
+            w.page.wait_for_timeout(200)
+            for chart in w.page.locator("#M2H1 [data-chart]:not([data-chart=spectrum]) svg").all():
+                assert 10.5 <= chart.evaluate(size) <= 18
+
+
 def test_hostile_tokens_stay_text(browser, files):
     with Watched(browser, files["hybrid"]) as w:
         text = w.page.locator("#text").inner_text()

@@ -1,4 +1,4 @@
-"""The certificate as the page tells it: rows for the table, a verdict, and what a failing check means."""
+"""The certificate in words, for the page and the terminal: rows that checks share, the verdict, what a fault means."""
 
 from __future__ import annotations
 
@@ -8,9 +8,52 @@ from typing import Any
 
 from mixerlens.report.words import CHECKS, NOISE, number, plain_text
 
+Written = dict[str, Any]  # a check of ``certificate.to_json()``
+
 FLOOR, ROOF, RAIL = -16.0, 1.0, 150  # decades on the error rail, and its length in pixels
 STYLES = {"pass": "pass", "fail": "fail", "n/a": "none"}
 NOISE_WORDS = "measured rounding noise"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Checks that share a row: the one nearest to its tolerance, and how many it stands for."""
+
+    worst: Written
+    names: str
+    count: int
+
+    @property
+    def variant(self) -> str:
+        """The variant of the row's check, with how many checks share the row."""
+        if self.count == 1:
+            return self.worst["variant"]
+        if self.worst["status"] == "n/a":
+            return f"{self.count} checks"
+        return f"{self.worst['variant']}, worst of {self.count}"
+
+
+def grouped(checks: list[Written], every: bool = False) -> list[Group]:
+    """Rows for a table, in order: checks that do not apply for the same reason share one.
+
+    So do the mixers that pass an operator check of one variant, unless ``every`` check is to be seen.
+    """
+    groups: dict[tuple[Any, ...], list[Written]] = {}
+    for k, check in enumerate(checks):
+        key: tuple[Any, ...] = (k,)
+        if check["status"] == "n/a":
+            key = ("n/a", check["reason"])
+        elif check["check"] == "operator" and check["status"] == "pass" and not every:
+            key = ("pass", check["variant"])
+        groups.setdefault(key, []).append(check)
+    return [
+        Group(
+            max(group, key=lambda c: (c.get("max_rel") or 0) / (c.get("tolerance") or 1)),
+            ", ".join(dict.fromkeys(check["check"] for check in group)),
+            len(group),
+        )
+        for group in groups.values()
+    ]
 
 
 @dataclass(frozen=True)
@@ -49,8 +92,9 @@ class Verdict:
     headline: str
     detail: str
     failures: list[tuple[str, str]]
-    rows: list[CheckRow]  # the worst of those that hold alike, and every one that does not
+    rows: list[CheckRow]  # the worst of those that pass alike, and every one that does not
     every: list[CheckRow]
+    checks: int = 0  # that the rows of ``every`` stand for
 
     @property
     def decades(self) -> list[tuple[float | None, str]]:
@@ -67,20 +111,19 @@ def verdict(certificate: Any | None, unit: str = "token", runs: str = "the code 
         text = "Made without a certificate: nothing here says that the coefficients are the model's own."
         return Verdict("none", "Not checked", text, [], [], [])
     written = certificate.to_json()
-    every = [_row(check, unit) for check in written["checks"]]
-    rows, every = _shared(_grouped(written["checks"], unit)), _shared(every)
-    count = {style: sum(row.style == style for row in every) for style in ("pass", "fail", "none")}
+    checks = written["checks"]
+    rows, every = (_rows(grouped(checks, every), unit) for every in (False, True))
+    count = {style: sum(STYLES[check["status"]] == style for check in checks) for style in ("pass", "fail", "none")}
     verb = "does" if count["none"] == 1 else "do"
     aside = f" {count['none']} {verb} not apply to this model and is no failure." if count["none"] else ""
     aside = aside.replace("is no", "are no") if count["none"] > 1 else aside
+    headline = _headline(count)
     if written["passed"] and count["pass"]:
-        headline = f"All {count['pass']} checks pass" if count["pass"] > 1 else "The check passes"
         detail = "The coefficients below are what this model computed, up to the errors stated." + aside
-        return Verdict("pass", headline, detail, [], rows, every)
+        return Verdict("pass", headline, detail, [], rows, every, len(checks))
     if written["passed"]:
-        return Verdict("none", "Nothing could be checked", aside.strip(), [], rows, every)
-    headline = f"{count['fail']} of {count['pass'] + count['fail']} checks fail"
-    failing = list(dict.fromkeys(check["check"] for check in written["checks"] if check["status"] == "fail"))
+        return Verdict("none", headline, aside.strip(), [], rows, every, len(checks))
+    failing = list(dict.fromkeys(check["check"] for check in checks if check["status"] == "fail"))
     if "operator" in failing:
         detail = "The coefficients below do not describe this model exactly."
     else:
@@ -90,43 +133,28 @@ def verdict(certificate: Any | None, unit: str = "token", runs: str = "the code 
         )
     if "operator" not in failing:
         runs += ", measured on this input; it is not a fault of the coefficients shown"
-    return Verdict("fail", headline, detail + aside, [(name, _meaning(name, runs)) for name in failing], rows, every)
+    meanings = [(name, _meaning(name, runs)) for name in failing]
+    return Verdict("fail", headline, detail + aside, meanings, rows, every, len(checks))
 
 
-def _grouped(checks: list[dict[str, Any]], unit: str) -> list[CheckRow]:
-    """One row for the mixers that pass an operator check, the one nearest to its tolerance, and one for the checks
-    that do not apply for the same reason.
-    """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for k, check in enumerate(checks):
-        key: tuple[Any, ...] = (k,)
-        if check["status"] == "n/a":
-            key = ("n/a", check["reason"])
-        elif check["check"] == "operator" and check["status"] == "pass":
-            key = ("pass", check["variant"])
-        groups.setdefault(key, []).append(check)
-    rows = []
-    for group in groups.values():
-        worst = max(group, key=lambda c: (c.get("max_rel") or 0) / (c.get("tolerance") or 1))
-        row = _row(worst, unit)
-        if len(group) > 1 and worst["status"] == "n/a":
-            names = list(dict.fromkeys(check["check"] for check in group))
-            help = " ".join(CHECKS[name][0] for name in names if name in CHECKS)
-            row = replace(row, check=", ".join(names), variant="", help=help)
-        elif len(group) > 1:
-            row = replace(row, variant=f"{row.variant} (worst of {len(group)})".strip())
-        rows.append(row)
-    return rows
+def _headline(count: dict[str, int]) -> str:
+    """The verdict in a few words, the same on the page and in the terminal."""
+    ran = count["pass"] + count["fail"]
+    if not ran:
+        return "Nothing could be checked"
+    if ran == 1:
+        return "The check fails" if count["fail"] else "The check passes"
+    if not count["fail"]:
+        return f"All {ran} checks pass"
+    return f"{count['fail']} of {ran} checks {'fails' if count['fail'] == 1 else 'fail'}"
 
 
-def _shared(rows: list[CheckRow]) -> list[CheckRow]:
-    """Rows of a check that give the same reason stand together and tell it once."""
-    groups: dict[tuple[str, str, bool], list[CheckRow]] = {}
-    for row in rows:
-        groups.setdefault((row.check, row.reason, row.style == "none"), []).append(row)
-    return [
-        replace(row, rows=0 if k else len(group)) for group in groups.values() for k, row in enumerate(group)
-    ]  # fmt: skip
+def _rows(groups: list[Group], unit: str) -> list[CheckRow]:
+    """Rows that give the same reason stand together and tell it once."""
+    alike: dict[tuple[str, str, bool], list[CheckRow]] = {}
+    for row in (_row(group, unit) for group in groups):
+        alike.setdefault((row.check, row.reason, row.style == "none"), []).append(row)
+    return [replace(row, rows=0 if k else len(rows)) for rows in alike.values() for k, row in enumerate(rows)]
 
 
 def _meaning(name: str, runs: str) -> str:
@@ -137,21 +165,35 @@ def _meaning(name: str, runs: str) -> str:
     return f"{consequence[0].upper() + consequence[1:]} This is a fault of {runs}. {expected}"
 
 
-def _row(check: dict[str, Any], unit: str) -> CheckRow:
-    rel, tolerance, reason = check.get("max_rel"), check.get("tolerance"), check.get("reason") or ""
+def places(check: Written, unit: str) -> str:
+    """Where an error is largest: "layer 2, head 1, token 370"; an error of zero is nowhere."""
+    if check.get("max_abs") == 0:
+        return ""
     names = (("layer", "layer"), ("head", "head"), (unit, "position"))
-    places = [f"{name} {plain_text(check[key])}" for name, key in names if check.get(key) is not None]
+    return ", ".join(f"{name} {plain_text(check[key])}" for name, key in names if check.get(key) is not None)
+
+
+def reason(check: Written) -> str:
+    """What was compared and why so much is allowed, or why the check does not apply."""
+    why = check.get("reason") or ""
+    return plain_text(f"does not apply: {why}" if check["status"] == "n/a" else why)
+
+
+def _row(group: Group, unit: str) -> CheckRow:
+    check = group.worst
+    rel, tolerance = check.get("max_rel"), check.get("tolerance")
+    names = group.names.split(", ")
     return CheckRow(
         style=STYLES[check["status"]],
         status=check["status"],
-        check=check["check"],
-        variant=plain_text(check.get("variant") or ""),
-        help=CHECKS.get(check["check"], ("",))[0],
+        check=group.names,
+        variant=plain_text(group.variant or "").replace("worst of ", "worst of\u00a0"),
+        help=" ".join(CHECKS[name][0] for name in names if name in CHECKS),
         max_rel=number(rel),
         max_abs=number(check.get("max_abs")),
         tolerance=number(tolerance),
-        where="" if check.get("max_abs") == 0 else ", ".join(places),
-        reason=plain_text(f"does not apply: {reason}" if check["status"] == "n/a" else reason),
+        where=places(check, unit),
+        reason=reason(check),
         dot=_place(rel),
         limit=_place(tolerance),
     )

@@ -11,7 +11,7 @@ from mixerlens.errors import InputError
 from mixerlens.report.checks import Verdict, verdict
 from mixerlens.report.heads import Fact
 from mixerlens.report.layers import LayerSection, plan_layer, section
-from mixerlens.report.words import number, plain_text, visible
+from mixerlens.report.words import number, plain_text, unit_of, visible
 
 MAP_BYTES = 9_000_000  # what all heat maps may take on the page, so that the file stays below 15 MB
 MAX_HEADS = 16
@@ -64,7 +64,7 @@ def gather(
     if max_heads < 1:
         raise InputError(f"max_heads is {max_heads}: show at least one head a layer")
     tokens = [visible(t) for t in trace.tokens[sequence]] or None
-    unit = "token" if tokens else "time step"
+    unit = unit_of(trace)
     info = trace.lens.info()
     plans = [
         # a module called more than once in a forward is path#k: the number in the trace keeps ids apart
@@ -138,7 +138,7 @@ def _facts(info: dict[str, Any], batch: int, time: int, unit: str) -> list[Fact]
         *fact("Class", text("class")),
         *fact("Parameters", count("parameters"), "Numbers that were trained."),
         *fact("Computed in", text("dtype"), "Number format of the weights in this run."),
-        *fact("Mixers", str(len(info.get("layers", []))), "Layers that mix tokens and can be read."),
+        *fact("Mixers", str(len(info.get("layers", []))), f"Layers that mix {unit}s and can be read."),
         *fact("Context", count("context_length"), f"The longest sequence the model is meant for, in {unit}s."),
         *fact("Vocabulary", count("vocabulary")),
         *fact("Tokenizer", text("tokenizer")),

@@ -14,7 +14,7 @@ from mixerlens.measures.horizon import curve_lags
 from mixerlens.measures.record import plain, quantiles
 from mixerlens.report.charts import distance_series, step_series
 from mixerlens.report.maps import Pooled, is_signed, levels, thumbnail
-from mixerlens.report.words import GLOSSARY, count, number
+from mixerlens.report.words import count, glossary, number
 
 CURVE_POINTS = 140
 CONVENTION = "by convention"  # what depends on the gauge
@@ -110,11 +110,18 @@ def card(
         steps_caption=steps_caption,
         distance_caption=distance_caption,
         horizon_caption="Share of all |α| within a lag. Dashed: uniform weights. "
-        "Dots: the smallest lag whose cumulative mass reaches 50 % and 90 %."
-        + (" Band: half-lives from the spectrum, 5–95 % of tokens, tick at the median." if curve["spectral"] else ""),
+        "Dots: the smallest lag whose cumulative mass reaches 50 % and 90 %." + _band(spectral, unit) * has_band,
         map_caption=map_caption,
         picture=picture,
     )
+
+
+def _band(spectral: list[float], unit: str) -> str:
+    """What the band of the horizon's picture is."""
+    low, _, high = spectral
+    if low == high:
+        return f" Thin band with a tick: the half-life from the spectrum, the same at every {unit}."
+    return f" Band: half-lives from the spectrum, 5–95 % of {unit}s, tick at the median."
 
 
 def _facts(measured: Measured, head: int, shown: int, spectral: list[float], unit: str) -> list[Fact]:
@@ -141,7 +148,8 @@ def _facts(measured: Measured, head: int, shown: int, spectral: list[float], uni
         facts.append(Fact(f"State rank at {names}", texts, "State rank"))
         by_design = "grows with the sequence" if rank.designed is None else count(rank.designed, "number")
         facts.append(Fact("State by design, a value channel", by_design, "State by design"))
-    return [replace(f, help=GLOSSARY[f.help]) for f in facts]
+    words = glossary(unit)
+    return [replace(f, help=words[f.help]) for f in facts]
 
 
 def _radii(s: Spectrum, head: int) -> Tensor:
@@ -168,7 +176,7 @@ def _points(s: Spectrum, head: int, unit: str) -> tuple[dict[str, Any], str]:
     inside = values[values.abs() <= FRAME]
     reach = max(1.1, 1.06 * float(inside.abs().max())) if len(inside) else 1.1
     constant = s.slowest.shape[1] == 1
-    every = "the same at every token" if constant else (
+    every = f"the same at every {unit}" if constant else (
         f"{len(s.tokens)} evenly spaced {unit}s" if s.sampled else f"all {unit}s"
     )  # fmt: skip
     what = "λ with η folded in, by convention (gauge)" if s.eta is not None else "λ of the step A"

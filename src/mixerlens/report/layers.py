@@ -66,7 +66,8 @@ def choose_heads(horizon: Horizon, max_heads: int) -> tuple[list[int], list[str]
     order = by_reach(horizon)
     count = min(QUANTILE_HEADS, max_heads)
     places = [round(k * (heads - 1) / max(1, count - 1)) for k in range(count)]
-    names = [f"quantile {k / max(1, count - 1):.3g}" for k in range(count)]
+    names = [f"reach: quantile {k / max(1, count - 1):.3g}" for k in range(count)]
+    names[0], names[-1] = "shortest reach", "longest reach"
     return [order[p] for p in places], names
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from mixerlens.errors import InputError
 from mixerlens.files import check_writable, write_whole
 from mixerlens.report.data import MAX_HEADS, ReportData, gather
-from mixerlens.report.words import GLOSSARY
+from mixerlens.report.words import glossary
 
 SCRIPTS = ("colour.js", "plots.js", "heatmap.js", "page.js")
 # what JSON may hold and HTML may not; the line separators end a line in older scripts
@@ -66,7 +66,7 @@ def render(data: ReportData) -> str:
     style, script = asset("report.css"), _script()
     text = environment.from_string(asset("report.html.j2")).render(
         data=data,
-        glossary=GLOSSARY,
+        glossary=glossary(data.unit),
         version=__version__,
         style=Markup(style),
         script=Markup(script),

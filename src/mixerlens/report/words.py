@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import Any
 
 SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣"}
 # what has no glyph of its own or acts on its neighbours: controls, format and bidi marks, surrogates, separators
@@ -52,6 +53,16 @@ def count(value: float, unit: str) -> str:
     return f"{number(value)} {unit}{'' if value == 1 else 's'}"
 
 
+def unit_of(trace: Any) -> str:
+    """What a trace's positions are: tokens, or time steps where the model reads floats."""
+    return "time step" if trace.inputs.is_floating_point() else "token"
+
+
+def glossary(unit: str) -> dict[str, str]:
+    """The words and what they mean, for positions that are tokens or time steps."""
+    return {name: meaning.replace("token", unit) for name, meaning in GLOSSARY.items()}
+
+
 GLOSSARY: dict[str, str] = {
     "Coefficient α": "How strongly the output at one token (row i) uses the value at another (column j): the output is "
     "the sum over j of α times the value. Every mixer here, attention or recurrent, is such a table.",
@@ -83,6 +94,8 @@ NOISE = (
     "How far the largest answer moves, relative to it, when the same forward runs once more with every module's result "
     "off by half a unit in the last place: what rounding alone does to this model on this input."
 )
+
+NOISE_SHORT = "how far one more rounding in every module moves the answer."
 
 CHECKS: dict[str, tuple[str, str]] = {
     "operator": (

@@ -20,17 +20,29 @@ function strips() {
   for (const box of document.querySelectorAll("[data-strip]")) box.replaceChildren(stripChart(page.strips[box.dataset.strip], Math.max(320, box.clientWidth || 900)));
 }
 
+const CHARTS = {
+  spectrum: (head) => spectrumChart(head.spectrum),
+  steps: (head, wide) => tokenChart(head.steps, page, wide),
+  distance: (head, wide) => tokenChart(head.distance, page, wide),
+  horizon: (head, wide) => horizonChart(head.horizon, wide),
+};
+
+// a narrow box gets a chart of its own width, so that letters keep their size
+function charts(card) {
+  if (!card.dataset.open) return;
+  for (const box of card.querySelectorAll("[data-chart]")) {
+    const wide = Math.max(280, Math.min(440, box.clientWidth || 440));
+    if (box.dataset.wide === String(wide)) continue;
+    box.dataset.wide = wide;
+    box.replaceChildren(CHARTS[box.dataset.chart](heads.get(card.id), wide));
+  }
+}
+
 function open(card) {
   if (card.dataset.open) return;
   card.dataset.open = "1";
   const head = heads.get(card.id);
-  for (const box of card.querySelectorAll("[data-chart]")) {
-    const kind = box.dataset.chart;
-    if (kind === "spectrum") box.append(spectrumChart(head.spectrum));
-    if (kind === "steps") box.append(tokenChart(head.steps, page));
-    if (kind === "distance") box.append(tokenChart(head.distance, page));
-    if (kind === "horizon") box.append(horizonChart(head.horizon));
-  }
+  charts(card);
   const map = new HeatMap(card.querySelector("figure.coefficients"), head, page);
   maps.push(map);
   map.started = map.start();
@@ -48,7 +60,7 @@ window.addEventListener("resize", () => {
   if (window.innerWidth === width) return; // a phone's address bar coming and going
   width = window.innerWidth;
   cancelAnimationFrame(resized);
-  resized = requestAnimationFrame(() => { strips(); maps.forEach((map) => map.draw()); });
+  resized = requestAnimationFrame(() => { strips(); cards.forEach(charts); maps.forEach((map) => map.draw()); });
 });
 darkScheme.addEventListener("change", redraw);
 // a browser prints without waiting, so a short report draws everything while idle; a long one says what is missing
@@ -63,7 +75,11 @@ if (cards.length <= MOST_AT_ONCE) setTimeout(rest, 1500);
 
 // layers fold; links into a folded one, and printing, open it
 const layers = [...document.querySelectorAll("details.layer")];
-for (const layer of layers) layer.addEventListener("toggle", () => { if (layer.open) for (const map of maps) if (layer.contains(map.figure)) map.draw(); });
+for (const layer of layers) layer.addEventListener("toggle", () => {
+  if (!layer.open) return;
+  layer.querySelectorAll(".card").forEach(charts);
+  for (const map of maps) if (layer.contains(map.figure)) map.draw();
+});
 function reveal(id) {
   const target = id && document.getElementById(id), layer = target && target.closest("details.layer");
   if (!layer || layer.open) return;
@@ -78,6 +94,16 @@ window.addEventListener("hashchange", () => reveal(location.hash.slice(1)));
 for (const button of document.querySelectorAll("[data-layers]")) {
   button.hidden = false;
   button.addEventListener("click", () => layers.forEach((layer) => { layer.open = button.dataset.layers === "open"; }));
+}
+// an edge fades only where something is hidden behind it
+function edges(box) {
+  const hidden = { left: box.scrollLeft > 1, right: box.scrollLeft + box.clientWidth < box.scrollWidth - 1 };
+  box.dataset.edges = Object.keys(hidden).filter((side) => hidden[side]).join(" ");
+}
+const sized = new ResizeObserver((entries) => entries.forEach((entry) => edges(entry.target)));
+for (const box of document.querySelectorAll("[data-edges]")) {
+  box.addEventListener("scroll", () => edges(box), { passive: true });
+  sized.observe(box);
 }
 let folded = [];
 window.addEventListener("beforeprint", () => {

@@ -41,8 +41,8 @@ function spectrumChart(spectrum) {
 }
 
 // something of each token over the tokens, on a logarithmic axis: a dot a token, a band where there is a range
-function tokenChart(series, page) {
-  const wide = 400, high = 190, left = 42, right = 8, top = 8, bottom = 36;
+function tokenChart(series, page, wide = 400) {
+  const high = 190, left = 42, right = 8, top = 8, bottom = 36;
   const svg = chart(wide, high, series.label);
   const usable = (v) => v !== null && v > 0;
   const all = [...series.value, ...(series.low || []), ...(series.high || []), ...(series.through || [])].filter(usable).map(Math.log10);
@@ -68,8 +68,8 @@ function tokenChart(series, page) {
 }
 
 // the share of the absolute mass within a lag
-function horizonChart(horizon) {
-  const wide = 440, high = 236, left = 46, right = 14, top = 12, bottom = 40;
+function horizonChart(horizon, wide = 440) {
+  const high = 236, left = 46, right = 14, top = 12, bottom = 40;
   const svg = chart(wide, high, horizon.label);
   const most = Math.max(1, horizon.lag[horizon.lag.length - 1]);
   const x = (lag) => left + ((wide - left - right) * Math.log1p(lag)) / Math.log1p(most);
