@@ -113,6 +113,22 @@ def impossible_config(folder: Path) -> None:
     edit_config(folder, hidden_size=-3)
 
 
+def config_of_another_type(folder: Path) -> None:
+    edit_config(folder, hidden_size="big")
+
+
+def unknown_layer_types(folder: Path) -> None:
+    edit_config(folder, layer_types=["full_attention", "my_attention"])
+
+
+def unknown_activation(folder: Path) -> None:
+    edit_config(folder, hidden_act="my_gelu")
+
+
+def unknown_positions(folder: Path) -> None:
+    edit_config(folder, rope_parameters={"rope_type": "my_rope", "rope_theta": 1e4})
+
+
 BAD_MODELS = {
     empty_folder: "config.json",
     missing_path: "no such|not exist|there is no",
@@ -130,7 +146,11 @@ BAD_MODELS = {
     code_in_the_checkpoint: "of_my_own|code",
     broken_config: "config.json",
     config_is_a_list: "config.json",
-    impossible_config: "cannot be read",
+    impossible_config: r"cannot be read: The hidden size \(-3\) is not a multiple of .* heads \(4\)$",
+    config_of_another_type: r"cannot be read: Field 'hidden_size' expected int, got str \(value: 'big'\)$",
+    unknown_layer_types: r"cannot be read: .*`layer_types` .* got \['full_attention', 'my_attention'\]$",
+    unknown_activation: "does not find 'my_gelu', the value of hidden_act in config.json$",
+    unknown_positions: "does not find 'my_rope', the value of rope_parameters.rope_type in config.json$",
 }
 
 

@@ -22,6 +22,8 @@ import torch
 from torch import nn
 
 from mixerlens.capture.checkpoint import (
+    SENTENCE_END,
+    TERMINAL_CODES,
     check_complete,
     check_finite,
     check_weight_files,
@@ -34,6 +36,7 @@ from mixerlens.capture.quiet import quiet
 from mixerlens.errors import InputError, MixerLensError, ModelError, UnsupportedError
 
 OWN = "mixerlens_s4d"
+LONGEST = 200  # letters of a library's sentence
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt",
@@ -180,11 +183,33 @@ def _transformers(name: str, dtype: torch.dtype | None, local: bool) -> Loaded:
         if Path(name).is_dir():
             refuse_pickled_objects(Path(name))
         what = "cannot be read" if local else "is no folder here and cannot be read from the hub"
-        raise ModelError(f"{name} {what}: {one_line(error)}") from error
+        raise ModelError(f"{name} {what}: {_why(error, Path(name))}") from error
     if info.get("missing_keys") and Path(name).is_dir():  # perhaps a whole training state, with the weights inside
         refuse_pickled_objects(Path(name))
     unused = check_complete(info, model, name)
     return Loaded(_plain_experts(model), name, lambda: _tokenizer(name, local), unused)
+
+
+def _why(error: BaseException, folder: Path) -> str:
+    """One line that names the field and the value where a library's error about a configuration does so anywhere."""
+    cause = error.__cause__
+    if cause is not None and str(cause) and str(cause) in str(error):  # its own first line only announces the cause
+        text = TERMINAL_CODES.sub("", str(cause)).strip().splitlines()[0]
+        text = SENTENCE_END.split(text)[0].removesuffix(".")
+        # the field comes first and the value last; what is long is the list of what is allowed between them
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    if isinstance(error, KeyError) and error.args and (fields := _fields(folder, error.args[0])):
+        return f"transformers does not find {error.args[0]!r}, the value of {' and '.join(fields)} in config.json"
+    return one_line(error)
+
+
+def _fields(folder: Path, value: object) -> list[str]:
+    """Fields of a folder's config.json that have this value: "rope_parameters.rope_type" for an inner one."""
+    if not isinstance(value, str) or not (folder / "config.json").is_file():
+        return []
+    config = read_config(folder)
+    inner = {f"{name}.{key}": x for name, part in config.items() if isinstance(part, dict) for key, x in part.items()}
+    return [name for name, there in (config | inner).items() if there == value]
 
 
 def _gguf(path: Path, dtype: torch.dtype | None) -> Loaded:
