@@ -18,7 +18,9 @@ def mixerlens():
     """Calls ``mixerlens`` with these arguments in this process; the result has exit_code, stdout and stderr."""
     from mixerlens.cli.app import app
 
-    return lambda *arguments: CliRunner(env={"COLUMNS": "100"}).invoke(app, [str(a) for a in arguments])
+    return lambda *arguments, columns=100: CliRunner(env={"COLUMNS": str(columns)}).invoke(
+        app, list(map(str, arguments))
+    )
 
 
 @pytest.fixture

@@ -45,6 +45,16 @@ def test_a_reader_who_leaves_is_no_error(s4d_folder, process):
     assert run.stderr.read() == "" and run.wait(timeout=120) == 141
 
 
+def test_a_pipe_is_a_hundred_columns_wide_and_cuts_no_word(tmp_path):
+    """Without a terminal and without COLUMNS there is no width to go by."""
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "mixerlens", "verify", save("gpt2", tmp_path / "gpt2"), "--length", "16"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stderr) == (1, "") and max(map(len, run.stdout.splitlines())) <= 100
+    assert "certificate: 1 of 12 checks fails" in run.stdout
+    assert {"left/plain", "left/position_ids", "right/position_ids"} <= set(run.stdout.split())
+
+
 def test_started_without_stdout(s4d_folder):
     command = f'exec {sys.executable} -m mixerlens inspect "{s4d_folder}" >&-'
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ def test_help_names_every_verb_and_the_version_is_the_packages(mixerlens):
     listed = mixerlens("--help")
     assert listed.exit_code == 0 and all(verb.__name__ in listed.stdout for verb in VERBS)
     for verb in VERBS:
-        assert "MODEL" in mixerlens(verb.__name__, "--help").stdout
+        subject = "NAME" if verb.__name__ == "families" else "MODEL"
+        assert subject in mixerlens(verb.__name__, "--help").stdout
 
 
 @pytest.mark.parametrize("arguments", [["verify"], ["verify", "a", "b"], ["verify", "a", "--dtype", "int8"], ["prove"]])
@@ -73,15 +75,41 @@ def test_inspect_s4d(s4d_folder, mixerlens):
     assert (layer["value_dim"], layer["state"]) == (1, 2 * 4), "4 complex modes are 8 numbers"
 
 
+@pytest.mark.parametrize("columns", [80, 100])
 @pytest.mark.parametrize("verb", ["inspect", "verify", "spectrum", "horizon"])
-def test_tables_fit_a_hundred_columns_and_name_every_layer(verb, llama_folder, mixerlens):
+def test_tables_fit_the_width_and_name_every_layer(verb, columns, llama_folder, mixerlens):
     options = [] if verb == "inspect" else ["--length", 24]
-    result = mixerlens(verb, llama_folder, *options)
+    result = mixerlens(verb, llama_folder, *options, columns=columns)
     assert result.exit_code == 0 and result.stderr == ""
     lines = result.stdout.splitlines()
-    assert max(map(len, lines)) <= 100 and len(lines) < 60
+    table = [line for line in lines if str(llama_folder) not in line]  # a path is as long as it is
+    assert max(map(len, table)) <= columns and len(lines) < 60
     if verb != "verify":  # which shows the worst of the layers that pass
         assert all(any(line.split()[:1] == [str(layer)] for line in lines) for layer in range(2))
+    whole = {
+        "inspect": ["model.layers.1.self_attn", "softmax_attention"],
+        "verify": ["position_ids", "operator", "recurrence,", "tolerance"],
+        "spectrum": ["self_attn", "eta_ratio"],
+        "horizon": ["self_attn", "effective"],
+    }
+    assert set(whole[verb]) <= set(re.sub("(left|right)/", "", result.stdout).split()), "no word is cut in two"
+
+
+def test_floats_are_time_steps_and_ids_are_tokens(s4d_folder, llama_folder, mixerlens):
+    for verb in ("verify", "horizon", "spectrum", "inspect"):
+        options = [] if verb == "inspect" else ["--length", 24]
+        floats, ids = (
+            " ".join(mixerlens(verb, folder, *options).stdout.split()) for folder in (s4d_folder, llama_folder)
+        )
+        assert re.search(r"time\s+step", floats) and not re.search(r"time\s+step", ids), verb
+        assert "token" not in floats.replace("token mixers", "") and re.search(r"token", ids), verb
+
+
+def test_the_terminal_and_the_page_say_the_same_of_a_certificate(s4d_folder, mixerlens, tmp_path):
+    result = mixerlens("report", s4d_folder, "--length", 24, "-o", tmp_path / "report.html")
+    assert "certificate: all 4 checks pass" in result.stdout
+    assert "All 4 checks pass" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "holds" not in result.stdout
 
 
 def test_verify_has_the_published_schema(llama_folder, mixerlens):

@@ -7,8 +7,9 @@ from .options import Json, Output, Run
 
 
 def horizon(run: Run, json: Json = False, output: Output = None) -> bool:
-    """Show how far back each head reads: mean distance, effective context, and half-lives, in tokens."""
+    """Show how far back each head reads: mean distance, effective context, and half-lives, in tokens or time steps."""
     from .. import measures
+    from ..report.words import unit_of
 
     trace, measured = measure_model(
         run, measures.horizon, json=json, output=output, to_json=lambda found: found.to_json()
@@ -21,7 +22,8 @@ def horizon(run: Run, json: Json = False, output: Output = None) -> bool:
             ("mean distance", "effective context", "half-life", "of the spectrum"),
             (_cells(found) for found in measured.values()),
             [
-                "effective context and half-life: smallest lags that hold 90 % and 50 % of the mass; all in tokens.",
+                "effective context and half-life: smallest lags that hold 90 % and 50 % of the mass; "
+                f"all in {unit_of(trace)}s.",
                 f"weights that are all alike would have a mean distance of {', '.join(sorted(alike))}.",
             ],
         )

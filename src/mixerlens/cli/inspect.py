@@ -75,26 +75,30 @@ def _sizes(lens: Lens, layers: list[int] | None) -> dict[str, dict[str, Any]]:
 
 def _tables(info: dict[str, Any]) -> list[Any]:
     from rich.table import Table
+    from rich.text import Text
+
+    from ..report.grid import Pieces
 
     facts = Table(show_header=False, box=None, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     for name, value in info.items():
         if name != "layers" and value not in (None, [], {}):
-            facts.add_row(name.replace("_", " "), _cell(value))
+            facts.add_row(name.replace("_", " "), Text(_cell(value)))
     fields = ("index", "path", "kind", "family", "heads", "state")
-    title = f"{len(info['layers'])} token mixers; state: numbers that a head carries from token to token"
+    unit = "token" if info["vocabulary"] else "time step"
+    many = f"{len(info['layers'])} token mixer{'s' if len(info['layers']) > 1 else ''}"
+    title = f"{many}; state: numbers that a head carries from {unit} to {unit}"
     mixers = table(title, *fields, right=("index", "heads", "state"))
     for layer in info["layers"]:
-        mixers.add_row(*(_cell(layer[name]) for name in fields))
-    return [facts, mixers]
+        cells = {name: _cell(layer[name]) for name in fields}
+        mixers.add_row(*(Pieces.after(text, ".") if name == "path" else text for name, text in cells.items()))
+    return [facts, "", mixers]
 
 
-def _cell(value: object) -> Any:
-    from rich.text import Text
-
+def _cell(value: object) -> str:
     if isinstance(value, dict):
         value = "; ".join(f"{key}: {item}" for key, item in value.items())
     elif isinstance(value, list):
         value = ", ".join(map(str, value))
-    return Text("-" if value is None else f"{value:,}" if isinstance(value, int) else plain(value))
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else plain(value)

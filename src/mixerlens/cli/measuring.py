@@ -53,12 +53,14 @@ def show_table(
     """A table with a row a mixer call, then the notes, one a paragraph."""
     from rich.text import Text
 
-    count = trace.inputs.shape[1]
-    title = f"{title} on {count} {'token' if count == 1 else 'tokens'}: middle, then lowest .. highest"
+    from ..report.grid import Pieces
+    from ..report.words import count, unit_of
+
+    title = f"{title} on {count(trace.inputs.shape[1], unit_of(trace))}: middle, then lowest .. highest"
     shown = table(title, "layer", "mixer", *columns, right=("layer", *columns))
     for (path, mixer), cells in zip(trace.mixers.items(), rows, strict=True):
-        shown.add_row(str(mixer.layer), plain(_inside_its_layer(path)), *cells)
-    show(shown, *(Text(note, style="dim") for note in notes))
+        shown.add_row(str(mixer.layer), Pieces.after(plain(_inside_its_layer(path)), "."), *cells)
+    show(shown, "", *(Text(note, style="dim") for note in notes))
 
 
 def _inside_its_layer(path: str) -> str:

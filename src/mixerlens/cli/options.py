@@ -37,9 +37,11 @@ InputFile = Annotated[
 ]
 Length = Annotated[
     int | None,
-    typer.Option(help="N seeded random tokens; with text, its first N tokens.", metavar="N", show_default="128"),
+    typer.Option(
+        help="N seeded random tokens or time steps; with text, its first N tokens.", metavar="N", show_default="128"
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the random tokens.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random input.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.", show_default=False)
 ]

@@ -48,14 +48,10 @@ def show(*renderables: Any) -> None:
 
 
 def table(title: str, *columns: str, right: Collection[str] = ()) -> Any:
-    """A rich table without side borders; the columns named in ``right`` are aligned right."""
-    from rich import box
-    from rich.table import Table
+    """A table for ``show``; the columns named in ``right`` are aligned right."""
+    from ..report.grid import Grid
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return made
+    return Grid(title, columns, right)
 
 
 @contextmanager

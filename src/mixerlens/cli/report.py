@@ -22,9 +22,10 @@ def report(
 ) -> bool:
     """Write one HTML file: the certificate first, then every layer and head. It needs no network to be read.
 
-    The report is written whether the checks hold or not; the exit code is 1 if one fails.
+    The report is written whether the checks pass or not; the exit code is 1 if one fails.
     """
     from .. import report as reports
+    from ..report.words import unit_of
 
     wanted = parse_checks(checks)
     check_writable(output)
@@ -36,5 +37,5 @@ def report(
     if json:
         print_json({"report": str(output), "certificate": certificate.to_json()})
     else:
-        show(certificate.render(), f"report: {plain(output)}")
+        show(reports.certificate_table(certificate, unit_of(trace)), f"report: {plain(output)}")
     return certificate.passed

@@ -18,11 +18,12 @@ def spectrum(
     json: Json = False,
     output: Output = None,
 ) -> bool:
-    """Show the eigenvalues of A_t, what each mixer multiplies its state by at a token.
+    """Show the eigenvalues of A_t, what each mixer multiplies its state by at a token or time step.
 
     For softmax these are ratios of the normaliser; they are a convention, so the range it spans is shown beside them.
     """
     from .. import measures
+    from ..report.words import unit_of
 
     trace, measured = measure_model(
         run, measures.spectrum, json=json, output=output, to_json=lambda found: found.to_json(eigenvalues=eigenvalues)
@@ -32,7 +33,7 @@ def spectrum(
         show_table(
             "|eigenvalues|",
             trace,
-            ("spectrum of", "all", "largest of a token", "gauge range"),
+            ("spectrum of", "all", f"largest of a {unit_of(trace)}", "gauge range"),
             (_cells(found) for found in measured.values()),
             (f"{kind}: {convention}." for kind, convention in conventions.items()),
         )
