@@ -163,6 +163,9 @@ class CoefficientDynamics:
     def factors(self, lo: int, hi: int) -> Factors:
         """The evolution's generators of the chunk lo <= t < hi with the scaling b in; heads or 1 on the head axis."""
         query, key = (tile(x, lo, hi).to(self.dtype) for x in (self.query, self.key))
+        known = max([query.shape[1], key.shape[1], *(s[2] for s in self.evolution.sizes().values())])
+        if 1 < known < self.heads:  # groups, and only the scaling or the normaliser has the heads
+            query = spread(query, self.heads).expand(-1, self.heads, -1, -1)
         f = self.evolution.factors(query, key, lo, hi)
         intra, emit, inject = (spread(x, self.heads) for x in (f.intra, f.emit, f.inject))
         if self.scaling is not None:
