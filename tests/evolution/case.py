@@ -69,6 +69,16 @@ def raise_(x: Tensor) -> Tensor:
     return x.to(torch.complex128 if x.is_complex() else torch.float64)
 
 
+def decays(p: Leaves) -> Tensor:
+    """The decays a themselves, however the library is given them."""
+    return p["a"] if "a" in p else p["g"].exp()
+
+
+def given(p: Leaves) -> Leaves:
+    """The decays as the library is given them."""
+    return {"decay": p["a"]} if "a" in p else {"log_decay": p["g"]}
+
+
 class EvolutionCase:
     """Inherit, and define ``parameters``, ``evolution`` and ``matrices``."""
 

@@ -6,7 +6,7 @@ import torch
 
 from mixerlens import evolution
 
-from .case import EvolutionCase, randn, uniform, unit
+from .case import EvolutionCase, decays, given, randn, uniform, unit
 
 
 def eye(n):
@@ -18,20 +18,21 @@ def zeros(batch, time, heads, n):
 
 
 class TestReadBeforeWrite(EvolutionCase):
-    """A decay a dimension; p["g"] holds at token t what acts there, the decay of token t - 1."""
+    """A decay a dimension; p["g"] (or a) holds at token t what acts there, the decay of token t - 1."""
 
     def parameters(self, batch, time, heads):
         return {"g": -uniform(batch, time, heads, self.dim // 2, high=0.7)}
 
     def evolution(self, p):
-        own = torch.cat([p["g"][:, 1:], torch.zeros_like(p["g"][:, :1])], 1)
-        inner, before = (evolution.Diagonal(log_decay=g) for g in (own, p["g"][:, :1]))
+        ((name, x),) = given(p).items()
+        own = torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1)  # what the last token has acts after the sequence
+        inner, before = (evolution.Diagonal(**{name: y}) for y in (own, x[:, :1]))
         return evolution.ReadBeforeWrite(inner, previous=before)
 
     def matrices(self, p, batch, time, heads):
         n = self.dim // 2
         A = zeros(batch, time, heads, self.dim)
-        A[..., :n, :n] = torch.diag_embed(p["g"].exp())
+        A[..., :n, :n] = torch.diag_embed(decays(p))
         A[..., :n, n:] = eye(n)
         return A
 
@@ -66,12 +67,12 @@ class TestTrapezoid(EvolutionCase):
         }
 
     def evolution(self, p):
-        return evolution.Trapezoid(evolution.Rotation(p["angle"], log_decay=p["g"]), p["gain"])
+        return evolution.Trapezoid(evolution.Rotation(p["angle"], **given(p)), p["gain"])
 
     def matrices(self, p, batch, time, heads):
         cos, sin = p["angle"][..., 0].cos(), p["angle"][..., 0].sin()
         R = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-        E = p["g"].exp()[..., None, None] * R
+        E = decays(p)[..., None, None] * R
         top = torch.cat([E, p["gain"][..., None, None] * E], -1)
         return torch.cat([top, torch.zeros_like(top)], -2)
 
@@ -113,7 +114,7 @@ class TestFenwick(EvolutionCase):
 
     def evolution(self, p):
         position = p["place"].detach()[:, :, :1].long()
-        return evolution.Fenwick(self.levels, log_decay=p["g"], position=position)
+        return evolution.Fenwick(self.levels, **given(p), position=position)
 
     def matrices(self, p, batch, time, heads):
         A = torch.zeros(batch, time, heads, self.dim, self.dim, dtype=torch.float64)
@@ -127,7 +128,7 @@ class TestFenwick(EvolutionCase):
             for level in range(self.levels):
                 for d in range(n):
                     A[:, t, :, max(level, into) * n + d, level * n + d] = 1
-        return A * p["g"].exp()[..., None, None]
+        return A * decays(p)[..., None, None]
 
 
 class TestMomentum(EvolutionCase):
@@ -140,11 +141,11 @@ class TestMomentum(EvolutionCase):
         }
 
     def evolution(self, p):
-        return evolution.Momentum(p["direction"], p["rate"], p["momentum"], log_decay=p["g"])
+        return evolution.Momentum(p["direction"], p["rate"], p["momentum"], **given(p))
 
     def matrices(self, p, batch, time, heads):
         w, n = p["direction"], self.dim // 2
         loss = p["rate"][..., None, None] * w[..., :, None] * w[..., None, :]
         moving = p["momentum"][..., None, None] * eye(n)
-        decay = p["g"].exp()[..., None, None] * eye(n)
+        decay = decays(p)[..., None, None] * eye(n)
         return torch.cat([torch.cat([decay - loss, moving], -1), torch.cat([-loss, moving], -1)], -2)

@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.evolution import Delta, Diagonal, Identity, Rotation, Scalar, Unipotent
+from mixerlens.evolution import (
+    Delta,
+    Diagonal,
+    DiagonalPlusRankOne,
+    Identity,
+    Momentum,
+    ReadBeforeWrite,
+    Rotation,
+    Scalar,
+    Trapezoid,
+    Unipotent,
+)
 from mixerlens.normalizer import RowSum
 from mixerlens.readout import Exp, RealPart
 
@@ -29,7 +40,7 @@ def vectors():
 
 def states(step, q, k, v):
     """y_t = S_t^T q_t with S_t = step(S, t) + k_t v_t^T, one token at a time in double precision."""
-    S, rows = torch.zeros(1, HEADS, DIM, WIDTH, dtype=q.dtype), []
+    S, rows = torch.zeros(1, HEADS, q.shape[-1], WIDTH, dtype=q.dtype), []
     for t in range(TIME):
         S = step(S, t) + k[:, t, :, :, None] * v[:, t, :, None, :]
         rows.append((q[:, t, :, :, None] * S).sum(-2))
@@ -45,7 +56,7 @@ def check(evolution, step, b=None, readout=None, q=None, k=None):
     dynamics = CoefficientDynamics(q, k, evolution, scaling=b, length=TIME, **options)
     wide = torch.complex128 if q.is_complex() or evolution.is_complex else torch.float64
     key = k.to(wide) if b is None else b.double()[..., None] * k.to(wide)
-    expand = [x.expand(*GRID, DIM) for x in (q.to(wide), key)]
+    expand = [x.expand(*GRID, -1) for x in (q.to(wide), key)]
     want = states(step, *expand, v.to(wide))
     want = want if readout is None else readout.scale * want.real
     got = dynamics.operator() @ v
@@ -116,6 +127,66 @@ def test_delta_rules(keys, gate, top):
         return decayed - beta.double()[:, t, :, None, None] * w * (w * decayed).sum(-2, keepdim=True)
 
     check(Delta(k, beta, log_decay=g if gate else None), step, b=beta, q=q, k=k)
+
+
+@pytest.mark.parametrize("keys", ["random", "correlated"])
+@pytest.mark.parametrize("gate", [-1e-3, -0.6])
+@pytest.mark.parametrize("form", ["kimi delta", "rwkv-7"])
+def test_a_diagonal_plus_rank_one(form, gate, keys):
+    """Unit keys and a gate a dimension, from one that hardly forgets to the fastest that RWKV-7 has."""
+    q, k = vectors()
+    k = unit(0.2 * k + torch.randn(1, 1, HEADS, DIM)) if keys == "correlated" else k
+    g, rate, wide = gate * torch.rand(*GRID, DIM), torch.rand(*GRID, DIM), k.double()
+    if form == "kimi delta":
+        beta = rate[..., :1].double()
+        left, right = -beta * wide, g.double().exp() * wide
+    else:
+        beta, left, right = None, -wide, rate.double() * wide
+
+    def step(S, t):
+        decayed, w = g.double()[:, t, :, :, None].exp() * S, wide[:, t, :, :, None]
+        if form == "kimi delta":
+            return decayed - beta[:, t, :, :, None] * w * (w * decayed).sum(-2, keepdim=True)
+        return decayed - w * (rate.double()[:, t, :, :, None] * w * S).sum(-2, keepdim=True)
+
+    b = None if beta is None else beta[..., 0].float()
+    check(DiagonalPlusRankOne(left, right, log_decay=g), step, b=b, q=q, k=k)
+
+
+def test_momentum():
+    """Two states that feed each other, with a weight decay and a momentum near one."""
+    half = DIM // 2
+    w, rate = unit(torch.randn(*GRID, half)), 0.3 * torch.rand(GRID)
+    momentum, g = 0.95 - 0.3 * torch.rand(GRID), -1e-3 * torch.rand(GRID)
+    key = rate[..., None] * torch.cat([w, w], -1)
+
+    def step(S, t):
+        (memory, moving), along = S.chunk(2, -2), w.double()[:, t, :, :, None]
+        back = rate.double()[:, t, :, None, None] * along * (along * memory).sum(-2, keepdim=True)
+        moving = momentum.double()[:, t, :, None, None] * moving - back
+        return torch.cat([g.double()[:, t, :, None, None].exp() * memory + moving, moving], -2)
+
+    q = torch.cat([torch.randn(*GRID, half), torch.zeros(*GRID, half)], -1)
+    check(Momentum(w, rate, momentum, log_decay=g), step, q=q, k=key)
+
+
+@pytest.mark.parametrize("kind", ["read before write", "trapezoid"])
+def test_pending_impulses(kind):
+    """RWKV's and Mamba-3's blocks around decays and rotations that hardly forget."""
+    half, g, gain = DIM // 2 + 1, -1e-3 * torch.rand(GRID), torch.rand(GRID)
+    q, k = torch.randn(*GRID, 2 * half), unit(torch.randn(*GRID, 2 * half))
+    angle = torch.randn(half // 2)
+    cos, sin = (torch.diag_embed(x) for x in (angle.double().cos(), angle.double().sin()))
+    R = torch.cat([torch.cat([cos, -sin], -1), torch.cat([sin, cos], -1)], -2)
+    inner = Rotation(angle, log_decay=g)
+    E = lambda S, t: g.double()[:, t, :, None, None].exp() * (R @ S) if t >= 0 else S  # noqa: E731
+
+    def step(S, t):
+        s, p = S.chunk(2, -2)
+        s = E(s, t - 1) + p if kind.startswith("read") else E(s + gain.double()[:, t, :, None, None] * p, t)
+        return torch.cat([s, torch.zeros_like(s)], -2)
+
+    check(ReadBeforeWrite(inner) if kind.startswith("read") else Trapezoid(inner, gain), step, q=q, k=k)
 
 
 @pytest.mark.parametrize("readout", ["relu", "sigmoid", "polynomial", "softcap"])

@@ -6,7 +6,7 @@ import torch
 
 from mixerlens import evolution
 
-from .case import EvolutionCase, randn, uniform, unit
+from .case import EvolutionCase, decays, given, randn, uniform, unit
 
 
 class TestKimiDelta(EvolutionCase):
@@ -20,15 +20,34 @@ class TestKimiDelta(EvolutionCase):
         }
 
     def evolution(self, p):
-        left, right = -p["beta"][..., None] * p["k"], p["g"].exp() * p["k"]
-        return evolution.DiagonalPlusRankOne(left, right, log_decay=p["g"])
+        left, right = -p["beta"][..., None] * p["k"], decays(p) * p["k"]
+        return evolution.DiagonalPlusRankOne(left, right, **given(p))
 
     def matrices(self, p, batch, time, heads):
         k = p["k"]
         erase = (
             torch.eye(self.dim, dtype=torch.float64) - p["beta"][..., None, None] * k[..., :, None] * k[..., None, :]
         )
-        return erase @ torch.diag_embed(p["g"].exp())
+        return erase @ torch.diag_embed(decays(p))
+
+
+class TestRwkv7(EvolutionCase):
+    """Diag(w) - (kh) (a kh)^T with w, a a dimension: gates act on what is erased, not on the rest."""
+
+    def parameters(self, batch, time, heads):
+        return {
+            "k": unit(randn(batch, time, heads, self.dim)),
+            "rate": uniform(batch, time, heads, self.dim),
+            "g": -uniform(batch, time, heads, self.dim, high=0.6),
+        }
+
+    def evolution(self, p):
+        return evolution.DiagonalPlusRankOne(-p["k"], p["rate"] * p["k"], **given(p))
+
+    def matrices(self, p, batch, time, heads):
+        k, rate = p["k"], p["rate"]
+        erased = torch.einsum("bthm,bthn,bthn->bthmn", k, rate, k)
+        return torch.diag_embed(decays(p)) - erased
 
 
 class TestRankOneComplex(EvolutionCase):
@@ -59,11 +78,11 @@ class TestMicroSteps(EvolutionCase):
         }
 
     def evolution(self, p):
-        return evolution.MicroSteps(p["direction"], p["beta"], log_decay=p["g"])
+        return evolution.MicroSteps(p["direction"], p["beta"], **given(p))
 
     def matrices(self, p, batch, time, heads):
         w, one = p["direction"], torch.eye(self.dim, dtype=torch.float64)
         first, second = (
             one - p["beta"][..., m, None, None] * w[..., m, :, None] * w[..., m, None, :] for m in range(2)
         )
-        return p["g"].exp()[..., None, None] * second @ first
+        return decays(p)[..., None, None] * second @ first
