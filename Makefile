@@ -5,11 +5,12 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check
 STAMP  := $(VENV)/.installed
 SMOLLM := $(VENV)/.smollm
+TYPESEG := $(VENV)/.typeseg
 REPORTS ?= reports
 # one thread a test process: two on a busy machine are far slower for models this small
 TESTS  := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: setup demo smollm demo-smollm test browser-test lint format clean
+.PHONY: setup demo smollm demo-smollm typeseg demo-typeseg docs-typeseg test browser-test lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -37,6 +38,21 @@ smollm: $(SMOLLM)
 
 demo-smollm: $(SMOLLM)
 	$(PY) examples/demo_smollm.py --output $(REPORTS)
+
+# without its dependencies: the package computes in numpy where onnxruntime is missing
+$(TYPESEG): $(STAMP)
+	$(PIP) install --quiet -c constraints.txt --no-deps typeseg==0.2.7
+	@touch $@
+
+# a trained bidirectional Mamba, 21 MB; tests that read it are skipped without
+typeseg: $(TYPESEG)
+
+demo-typeseg: $(TYPESEG)
+	$(PY) examples/typeseg_mamba.py --output $(REPORTS)
+
+# renews the numbers and figures of docs/typeseg.md
+docs-typeseg: $(TYPESEG)
+	$(PY) examples/typeseg_mamba.py --page docs/typeseg.md
 
 # browser tests run where Chromium is found and are skipped, with the reason, where it is not
 test: $(STAMP)
