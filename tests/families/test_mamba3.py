@@ -69,6 +69,7 @@ def test_the_rotation_is_a_complex_state(layout, turning):
     other = families.mamba3(**given, angle=-angle, layout=layout)
     assert error(other.operator() @ u, torch.stack(rows, 1)) > 0.05  # the sign of the turn
     assert dynamics.dim == 2 * STATE
+    assert int(dynamics.operator().state_rank(tol=1e-10).max()) == STATE  # h and the pending token are read together
 
 
 @pytest.mark.parametrize(("weight", "order"), [(1.0, 1), (0.5, 2)])

@@ -36,8 +36,9 @@ def mamba3(
     angle (batch, time, heads | 1, pairs) in radians a token, with dt in it; pairs <= state / 2, the rest does not turn.
     layout: "interleaved" pairs dimension 2 p with 2 p + 1 (the model with one input), "half" p with p + state / 2 (with
     several). Values u (batch, time, heads, head_dim); D and z are not included. The model turns B and C by the angles
-    so far instead, which is the same. State 2 state numbers a value channel: h and the pending B_t. With R inputs and R
-    outputs (MIMO) it is R x R such mixers that share A_t and differ in B and C. Source: arXiv 2603.15569.
+    so far instead, which is the same. State twice ``state`` numbers a value channel: h and the pending B_t, which
+    are read together, so that the state rank is ``state``. With R inputs and R outputs (MIMO) it is R x R such mixers
+    that share A_t and differ in B and C. Source: arXiv 2603.15569.
     """
     tensors(A=A, B=B, C=C, dt=dt, trapezoid=trapezoid)
     if A.dim() not in (1, 3) or B.dim() != 4 or C.dim() != 4 or dt.dim() != 3 or trapezoid.shape != dt.shape:
@@ -59,7 +60,8 @@ def mamba3(
         free = B.shape[-1] - 2 * angle.shape[-1]
         if free < 0 or B.shape[-1] % 2:
             raise InputError(
-                f"{angle.shape[-1]} angles turn {2 * angle.shape[-1]} of {B.shape[-1]} dimensions, an even number"
+                f"{angle.shape[-1]} angles turn {2 * angle.shape[-1]} of {B.shape[-1]} dimensions: "
+                "the state must be even and hold them all"
             )
         turn = Rotation(-pad(wide(angle), (0, free // 2)), layout, log_decay=log_decay)
     key = spread(B, heads, 2)
@@ -90,6 +92,6 @@ register(
         key="(w dt B, B) ; (C, 0)",
         state="2 n",
         source="arXiv 2603.15569",
-        note="h and the pending token; several inputs (MIMO) are several such mixers with one A_t",
+        note="h and the pending token, read together: state rank n; MIMO is several such mixers with one A_t",
     ),
 )
