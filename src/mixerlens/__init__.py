@@ -16,6 +16,7 @@ from mixerlens.operator import CoefficientOperator, oracle, oracle_coefficients
 if TYPE_CHECKING:
     from mixerlens import measures, report
     from mixerlens.capture import Lens, MixerCall, Trace, open
+    from mixerlens.membership import membership
     from mixerlens.verify import Certificate, Check
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ _LAZY = {
     "Certificate": "mixerlens.verify",
     "Check": "mixerlens.verify",
     "measures": "mixerlens.measures",
+    "membership": "mixerlens.membership",
     "report": "mixerlens.report",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "evolution",
     "families",
     "measures",
+    "membership",
     "normalizer",
     "open",
     "oracle",

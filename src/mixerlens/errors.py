@@ -19,5 +19,13 @@ class UnsupportedError(MixerLensError):
     """The model, mixer or request has no exact treatment here; the message names what is missing."""
 
 
+class NonMemberError(UnsupportedError):
+    """What was asked for is no instance of the equation. ``witness`` is the measured finding that shows it."""
+
+    def __init__(self, message: str, witness: object = None) -> None:
+        super().__init__(message)
+        self.witness = witness
+
+
 class MemoryBudgetError(MixerLensError, MemoryError):
     """A request would need more memory than the budget; the message gives both numbers in bytes."""
