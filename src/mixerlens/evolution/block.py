@@ -138,10 +138,10 @@ class ReadBeforeWrite(_Pending):
 
     def take_tokens(self, lo: int, hi: int) -> Self:
         """Token lo still applies the map of the token before it."""
-        if lo == 0 or self.inner.time_invariant:
-            previous = self.previous if lo == 0 else self.inner
+        if lo == 0:
+            previous = self.previous
         else:
-            previous = self.inner.take_tokens(lo - 1, lo)
+            previous = None if self.inner.time_invariant else self.inner.take_tokens(lo - 1, lo)
         return replace(self, inner=self.inner.take_tokens(lo, hi), previous=previous)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:

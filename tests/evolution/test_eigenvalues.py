@@ -1,0 +1,90 @@
+"""Eigenvalues of every kind against those of its matrix written by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mixerlens import evolution
+
+from . import test_blocks as blocks
+from . import test_kinds as kinds
+from . import test_rank_one as rank_one
+from .case import BATCH, HEADS, randn, unit
+
+TIME = 9
+CASES = [
+    kinds.TestIdentity,
+    kinds.TestScalarLogDecay,
+    kinds.TestDiagonalComplexRateAndStep,
+    kinds.TestRotationDecay,
+    kinds.TestDeltaGated,
+    kinds.TestDense,
+    rank_one.TestKimiDelta,
+    rank_one.TestRwkv7,
+    rank_one.TestRankOneComplex,
+    rank_one.TestMicroSteps,
+    blocks.TestReadBeforeWrite,
+    blocks.TestReadBeforeWriteConstant,
+    blocks.TestTrapezoid,
+    blocks.TestFenwick,
+    blocks.TestMomentum,
+]
+
+
+def agree(found, A, bar):
+    """Every value of the one is one of the other: multiplicities apart, the spectra are the same."""
+    wanted = torch.linalg.eigvals(A).to(torch.complex128)
+    batch, time, heads = A.shape[:3]
+    gaps = (found.expand(batch, time, heads, -1)[..., :, None] - wanted[..., None, :]).abs()
+    assert gaps.amin(-1).max() <= bar
+    assert gaps.amin(-2).max() <= bar
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("part", [(0, None), (2, 7), (0, 1)], ids=str)
+def test_spectra(case, part):
+    p = case().leaves(TIME)
+    A = case().matrices(p, BATCH, TIME, HEADS)
+    lo, hi = part
+    found = case().evolution(p).eigenvalues(lo, hi)
+    assert found.dtype == torch.complex128
+    assert found.shape[1] in (1, len(range(TIME)[lo:hi]))
+    agree(found, A[:, lo:hi], 1e-10)
+
+
+def test_a_shift_forgets_everything():
+    """Its matrix to the power of its size is zero: no eigenvalue but 0. (A solver would find 1e-16^(1/17) here.)"""
+    case = blocks.TestShiftOne()
+    A = case.matrices({}, 1, 1, 1)[0, 0, 0]
+    assert not torch.linalg.matrix_power(A, case.dim).any()
+    assert evolution.Shift(1).eigenvalues().flatten().tolist() == [0]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 6])
+def test_micro_steps_of_any_number(steps):
+    """Fewer steps than dimensions, as many, and more."""
+    w, beta = unit(randn(1, 5, 2, steps, 4)), 2 * torch.rand(1, 5, 2, steps, dtype=torch.float64)
+    A = torch.eye(4, dtype=torch.float64)
+    for m in range(steps):
+        A = (torch.eye(4) - beta[..., m, None, None] * w[..., m, :, None] * w[..., m, None, :]) @ A
+    agree(evolution.MicroSteps(w, beta).eigenvalues(), A, 1e-10)
+
+
+def test_momentum_in_one_dimension_and_without_rate():
+    one = torch.ones(1, dtype=torch.float64)
+    found = evolution.Momentum(one, rate=0.5 * one[0], momentum=0.8 * one[0]).eigenvalues()
+    agree(found, torch.tensor([[0.5, 0.8], [-0.5, 0.8]], dtype=torch.float64).expand(1, 1, 1, 2, 2), 1e-12)
+    found = evolution.Momentum(one, rate=0 * one[0], momentum=0.8 * one[0], decay=0 * one[0]).eigenvalues()
+    agree(found, torch.tensor([[0.0, 0.8], [0.0, 0.8]], dtype=torch.float64).expand(1, 1, 1, 2, 2), 1e-12)
+
+
+def test_many_tokens_of_rank_one_go_in_slabs(monkeypatch):
+    from mixerlens.evolution import rank_one as module
+
+    p = rank_one.TestKimiDelta().leaves(TIME)
+    whole = rank_one.TestKimiDelta().evolution(p)
+    want = whole.eigenvalues()
+    monkeypatch.setattr(module, "SLAB", 4 * BATCH * HEADS * 16)
+    assert torch.equal(whole.eigenvalues(), want)
+    assert torch.equal(whole.eigenvalues(3, 8), want[:, 3:8])
