@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.operator.scan import chunks
 from mixerlens.shapes import at, spread, wide
 
 
@@ -28,15 +27,16 @@ def kernel(dynamics: CoefficientDynamics) -> Tensor:
 
 def _scanned(d: CoefficientDynamics) -> Tensor:
     """The first column of scores by carrying the first impulse through the chunks."""
-    state, parts = None, []
-    for c in chunks(d):
-        f = c.factors
-        if state is None:
-            parts.append(f.intra[..., 0])
-            state = wide(f.inject[..., :1, :].mT)
-        else:
-            parts.append((f.emit @ state.to(d.dtype))[..., 0])
-            state = f.carry.forward(state)
+    size = min(d.evolution.chunk, d.time)
+    first = d.factors(0, size)
+    parts = [first.intra[..., 0]]
+    if d.time > size:
+        # every later chunk has the same factors; the first may differ, as nothing was there before token 0
+        later = d.factors(size, min(2 * size, d.time))
+        state = wide(first.inject[..., :1, :].mT)
+        for lo in range(size, d.time, size):
+            parts.append((later.emit[..., : d.time - lo, :] @ state.to(d.dtype))[..., 0])
+            state = later.carry.forward(state)
     return torch.cat([p.expand(d.batch, d.heads, -1) for p in parts], -1)
 
 
