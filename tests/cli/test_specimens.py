@@ -38,3 +38,9 @@ def test_jamba_fails_in_chunks_alone(mixerlens):
     code, checks = verify(mixerlens, "jamba-bytes", "--text", text)
     assert code == 1 and {check["check"] for check in checks if check["status"] == "fail"} == {"chunk"}
     assert max(check["max_rel"] for check in checks if check["check"] == "chunk") > 1e-3
+
+
+def test_a_uniform_mean_that_rounding_alone_tells_apart_is_told_once(mixerlens):
+    """63 / 4 for every mixer, summed in another order by each: 15.7 and 15.8 to three digits."""
+    result = mixerlens("horizon", SPECIMENS / "jamba-bytes", "--length", 64, "--layers", "1-2")
+    assert "a mean distance of 15.8." in result.stdout

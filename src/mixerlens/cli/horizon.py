@@ -15,7 +15,7 @@ def horizon(run: Run, json: Json = False, output: Output = None) -> bool:
         run, measures.horizon, json=json, output=output, to_json=lambda found: found.to_json()
     )
     if not json:
-        alike = {number(found.uniform_mean) for found in measured.values()}
+        alike = {number(round(found.uniform_mean, 9)) for found in measured.values()}
         show_table(
             "horizon of the heads",
             trace,
