@@ -23,6 +23,7 @@ CASES = [
     rank_one.TestKimiDelta,
     rank_one.TestRwkv7,
     rank_one.TestRankOneComplex,
+    rank_one.RankOneReal,
     rank_one.TestMicroSteps,
     blocks.TestReadBeforeWrite,
     blocks.TestReadBeforeWriteConstant,
@@ -77,6 +78,21 @@ def test_momentum_in_one_dimension_and_without_rate():
     agree(found, torch.tensor([[0.5, 0.8], [-0.5, 0.8]], dtype=torch.float64).expand(1, 1, 1, 2, 2), 1e-12)
     found = evolution.Momentum(one, rate=0 * one[0], momentum=0.8 * one[0], decay=0 * one[0]).eigenvalues()
     agree(found, torch.tensor([[0.0, 0.8], [0.0, 0.8]], dtype=torch.float64).expand(1, 1, 1, 2, 2), 1e-12)
+
+
+def test_delta_rules_have_real_eigenvalues():
+    """Kimi Delta Attention and RWKV-7 are similar to symmetric matrices; any two vectors are not."""
+    for case in (rank_one.TestKimiDelta(), rank_one.TestRwkv7()):
+        assert not case.evolution(case.leaves(TIME)).eigenvalues().imag.any()
+    case = rank_one.RankOneReal()
+    assert case.evolution(case.leaves(TIME)).eigenvalues().imag.abs().max() > 0.1
+
+
+def test_one_decay_for_all_dimensions():
+    left, right, a = randn(2, 3), randn(2, 3), torch.tensor([[0.5], [-0.2]], dtype=torch.float64)
+    for r in (right, -left):
+        A = torch.diag_embed(a.expand(2, 3)) + left[:, :, None] * r[:, None, :]
+        agree(evolution.DiagonalPlusRankOne(left, r, decay=a).eigenvalues(), A[None, None], 1e-12)
 
 
 def test_many_tokens_of_rank_one_go_in_slabs(monkeypatch):

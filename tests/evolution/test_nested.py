@@ -105,23 +105,25 @@ def test_directions_shared_by_groups_of_heads(groups):
     """Query, key and directions in groups; only the scaling says that there are four heads."""
     time, n = 70, 6
     q, k, w, b = randn(1, time, 2, n), randn(1, time, 2, n), randn(1, time, groups, n) / 3, uniform(1, time, 4)
-    beta = torch.tensor(0.7, dtype=torch.float64)
-    for kind, A in [
-        (evolution.Delta(w, beta), torch.eye(n) - beta * w[..., :, None] * w[..., None, :]),
-        (
-            evolution.DiagonalPlusRankOne(w, k / 3),
-            torch.eye(n) + w.repeat(1, 1, 2 // groups, 1)[..., :, None] * k[..., None, :] / 3,
-        ),
-        (evolution.ReadBeforeWrite(evolution.Delta(w[..., :3], beta), None), None),
+    beta, rate = torch.tensor(0.7, dtype=torch.float64), torch.tensor([0.9], dtype=torch.float64)
+    delta = torch.eye(n) - beta * w[..., :, None] * w[..., None, :]
+    exchange = rate * torch.eye(n) + w.expand(-1, -1, 2, -1)[..., :, None] * k[..., None, :] / 3
+    pending = torch.zeros(1, time, groups, 2 * n, 2 * n, dtype=torch.float64)
+    pending[..., :n, n:] = torch.eye(n)
+    pending[:, 1:, :, :n, :n] = delta[:, :-1]
+    twice = torch.cat([q, k], -1)
+    for kind, A, q_, k_ in [
+        (evolution.Delta(w, beta), delta, q, k),
+        (evolution.DiagonalPlusRankOne(w, k / 3, decay=rate), exchange, q, k),
+        (evolution.ReadBeforeWrite(evolution.Delta(w, beta)), pending, twice, twice.flip(-1)),
     ]:
-        d = CoefficientDynamics(q, k, kind, scaling=b)
         v = randn(1, time, 4, WIDTH)
-        if A is None:
-            A = torch.zeros(1, time, groups, n, n, dtype=torch.float64)
-            A[:, :, :, :3, 3:] = A[:, :1, :, :3, :3] = torch.eye(3)
-            A[:, 1:, :, :3, :3] = torch.eye(3) - beta * (w[..., :3, None] * w[..., None, :3])[:, :-1]
-        spread = [x.repeat_interleave(4 // x.shape[2], 2) for x in (A.double(), q, k)]
-        assert plain.error(d.operator() @ v, plain.mix(plain.scores(*spread, b), v)) <= 1e-12
+        spread = [x.repeat_interleave(4 // x.shape[2], 2) for x in (A, q_, k_)]
+        want = plain.mix(plain.scores(*spread, b), v)
+        d = CoefficientDynamics(q_, k_, kind, scaling=b)
+        assert plain.error(d.operator() @ v, want) <= 1e-12
+        assert plain.error(oracle(d, v), want) <= 1e-12
+        assert plain.error(d.select_heads([3, 0]).operator() @ v[:, :, [3, 0]], want[:, :, [3, 0]]) <= 1e-12
 
 
 @pytest.mark.parametrize("complex_", [False, True])

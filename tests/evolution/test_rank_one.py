@@ -50,6 +50,20 @@ class TestRwkv7(EvolutionCase):
         return torch.diag_embed(decays(p)) - erased
 
 
+class RankOneReal(EvolutionCase):
+    """Any two vectors: products of either sign, complex pairs of eigenvalues among them."""
+
+    def parameters(self, batch, time, heads):
+        names, shape = ("a", "left", "right"), (batch, time, heads, self.dim)
+        return {name: uniform(*shape, low=-0.9, high=0.9) for name in names}
+
+    def evolution(self, p):
+        return evolution.DiagonalPlusRankOne(p["left"], p["right"], decay=p["a"])
+
+    def matrices(self, p, batch, time, heads):
+        return torch.diag_embed(p["a"]) + p["left"][..., :, None] * p["right"][..., None, :]
+
+
 class TestRankOneComplex(EvolutionCase):
     """Any two complex vectors beside complex decays, left out of time."""
 

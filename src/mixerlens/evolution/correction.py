@@ -44,7 +44,7 @@ class Chain(Protocol):
 
 
 class DiagonalChain:
-    """P_t = Diag(a_t), a (..., c, dim)."""
+    """P_t = Diag(a_t), a (..., c, dim | 1)."""
 
     def __init__(self, a: Tensor) -> None:
         self.a, self.forward, self.backward = a, products(a, -2), reversed_products(a, -2)

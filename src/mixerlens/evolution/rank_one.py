@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -22,8 +23,8 @@ class DiagonalPlusRankOne(Evolution):
     """A_t = Diag(a_t) + left_t right_t^T, the plain transpose.
 
     left, right: (batch, time, heads | groups, dim), leading axes may be left out.
-    log_decay or decay (batch, time, heads, dim): a_t, 1 when both are left out; zeros, negative and complex values are
-        legal, and log_decay -inf is a closed gate.
+    log_decay or decay (batch, time, heads, dim | 1): a_t, 1 when both are left out; zeros, negative and complex values
+        are legal, and log_decay -inf is a closed gate.
 
     Kimi Delta Attention has left = -beta k, right = a k; gated delta rules with an erase vector p have right = a p.
     A chunk is closed by one triangular solve (see ``correction``), formed in float64 and cast.
@@ -40,7 +41,7 @@ class DiagonalPlusRankOne(Evolution):
         if self.left.shape[-1] != self.right.shape[-1]:
             raise InputError(f"left has {self.left.shape[-1]} dimensions, right has {self.right.shape[-1]}")
 
-    @property
+    @cached_property
     def diagonal(self) -> Diagonal | None:
         """Diag(a_t); None where it is 1."""
         if self.log_decay is None and self.decay is None:
@@ -63,7 +64,8 @@ class DiagonalPlusRankOne(Evolution):
         parts = [x for x in (self.left, self.right, self.log_decay, self.decay) if x is not None]
         time = max(x.shape[1] for x in parts)
         start, stop, _ = slice(lo, hi).indices(time)
-        size = max(1, SLAB // (parts[0].shape[0] * max(x.shape[2] for x in parts) * parts[0].shape[-1] ** 2))
+        batch, heads = (max(x.shape[axis] for x in parts) for axis in (0, 2))
+        size = max(1, SLAB // (batch * heads * self.left.shape[-1] ** 2))
         values = [self._eigenvalues(t, min(t + size, stop)) for t in range(start, stop, size)] if time > 1 else []
         return torch.cat(values, 1) if values else self._eigenvalues(0, 1)
 
@@ -73,7 +75,17 @@ class DiagonalPlusRankOne(Evolution):
         a = one if self.diagonal is None else self.diagonal.factor(lo, hi).transpose(1, 2)
         heads = max(left.shape[2], right.shape[2], a.shape[2])
         left, right = (spread(x, heads, 2) for x in (left, right))
-        matrix = left[..., :, None] * right[..., None, :] + torch.diag_embed(a)
+        gates = torch.diag_embed(a.expand(*a.shape[:-1], left.shape[-1]))
+        if not any(x.is_complex() for x in (left, right, a)):
+            # the characteristic polynomial knows left and right by their products alone: where these are of one sign,
+            # as they are for every delta rule, a symmetric matrix has the same eigenvalues and has them real
+            weight = left * right
+            sign = torch.where((weight >= 0).all(-1), 1, -1)[..., None]
+            if bool((sign * weight >= 0).all()):
+                z = (sign * weight).sqrt()
+                matrix = sign[..., None] * z[..., :, None] * z[..., None, :] + gates
+                return torch.linalg.eigvalsh(matrix).to(torch.complex128)
+        matrix = left[..., :, None] * right[..., None, :] + gates
         return torch.linalg.eigvals(matrix).to(torch.complex128)
 
     def check(self, dim: int) -> None:

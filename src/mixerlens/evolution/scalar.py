@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -68,7 +69,7 @@ class Decayed(Evolution):
     log_decay: Tensor | None
     decay: Tensor | None
 
-    @property
+    @cached_property
     def scalar(self) -> Scalar | None:
         """The decay beside the map; None where it is 1."""
         if self.log_decay is None and self.decay is None:
