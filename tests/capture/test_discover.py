@@ -16,18 +16,30 @@ def model(config, kind, **changes):
     return getattr(transformers, kind)(getattr(transformers, config)(**settings))
 
 
+class OtherLinearAttention(nn.Module):
+    """A mixer of a kind that nobody here knows."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, hidden_states, **_):
+        return self.proj(hidden_states.cumsum(1)), None
+
+
+def with_another_mixer():
+    llama = tiny.build("llama")
+    llama.model.layers[1].self_attn = OtherLinearAttention(32)
+    return llama
+
+
 @pytest.mark.parametrize(
     ("build", "unread"),
     [
-        (lambda: model("RecurrentGemmaConfig", "RecurrentGemmaForCausalLM", num_hidden_layers=3, lru_width=32),
-         {"model.layers.0.temporal_block": "RecurrentGemmaRecurrentBlock",
-          "model.layers.1.temporal_block": "RecurrentGemmaRecurrentBlock"}),
-        (lambda: model("Lfm2Config", "Lfm2ForCausalLM", layer_types=["conv", "full_attention"]),
-         {"model.layers.0.conv": "Lfm2ShortConv"}),
-        (lambda: model("MiniMaxConfig", "MiniMaxForCausalLM", num_local_experts=2),
-         {"model.layers.1.self_attn": "MiniMaxLightningAttention"}),
+        (with_another_mixer, {"model.layers.1.self_attn": "OtherLinearAttention"}),
+        (lambda: tiny.stirred("qwen4_exp"), {"model.layers.1.ple.ple_embedding": "Qwen4ExpTextNGramEmbedding"}),
     ],
-)  # fmt: skip
+)
 def test_a_model_that_mixes_known_and_unknown_kinds(build, unread):
     lens = ml.open(build())
     assert {path: why.split()[0] for path, why in lens.not_captured.items()} == unread
@@ -41,7 +53,7 @@ def test_a_model_that_mixes_known_and_unknown_kinds(build, unread):
 @pytest.mark.parametrize(
     ("config", "kind", "changes", "name"),
     [
-        ("RwkvConfig", "RwkvForCausalLM", {"num_attention_heads": None}, "RwkvSelfAttention"),
+        ("BloomConfig", "BloomForCausalLM", {"n_head": 4, "n_layer": 2}, "BloomAttention"),
         ("FalconConfig", "FalconForCausalLM", {}, "FalconAttention"),
         ("DebertaV2Config", "DebertaV2Model", {}, "DebertaV2Attention"),
     ],
@@ -85,3 +97,49 @@ def test_a_mixer_that_is_not_called_is_reported():
     trace = ml.open(mamba).trace(tiny.ids())
     assert list(trace.mixers) == ["backbone.layers.1.mixer"]
     assert trace.not_captured == {"backbone.layers.0.mixer": "its call was not seen in the forward pass"}
+
+
+# --- short filters -----------------------------------------------------------------------------------------------
+
+
+def wide_layers(filter, block=None):
+    """llama whose second layer has a filter in its feed-forward block, or in the block given."""
+    llama = tiny.build("llama")
+    layer = llama.model.layers[1]
+    (block(layer) if block else layer.mlp).filter = filter
+    return llama
+
+
+def depthwise(width=3, padding=2, channels=32, **more):
+    return nn.Conv1d(channels, channels, width, groups=channels, padding=padding, **more)
+
+
+def test_a_filter_that_stands_apart_is_a_mixer():
+    found = ml.open(wide_layers(depthwise())).layers
+    assert [(i.path, i.kind, i.family) for i in found if i.kind == "convolution"] == [
+        ("model.layers.1.mlp.filter", "convolution", "short_convolution")
+    ]
+    assert [i.index for i in found] == [0, 1, 1]
+
+
+def test_a_filter_inside_a_mixer_is_part_of_it():
+    lens = ml.open(wide_layers(depthwise(), lambda layer: layer.self_attn))
+    assert {i.family for i in lens.layers} == {"softmax_attention"}
+    assert lens.not_captured == {}
+
+
+def test_a_filter_outside_of_the_layers_is_none_of_them():
+    llama = tiny.build("llama")
+    llama.model.front = depthwise()
+    assert {i.family for i in ml.open(llama).layers} == {"softmax_attention"}
+
+
+@pytest.mark.parametrize("other", [nn.Conv1d(32, 32, 3), nn.Conv1d(32, 32, 3, groups=32, stride=2), nn.Conv2d(1, 1, 3)])
+def test_a_convolution_of_another_kind_is_reported(other):
+    lens = ml.open(wide_layers(other))
+    assert list(lens.not_captured) == ["model.layers.1.mlp.filter"]
+    assert "mixes neighbouring tokens" in lens.not_captured["model.layers.1.mlp.filter"]
+
+
+def test_one_that_sees_no_neighbours_is_not_reported():
+    assert ml.open(wide_layers(nn.Conv1d(32, 32, 1))).not_captured == {}

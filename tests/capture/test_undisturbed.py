@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mixerlens as ml
-from capture import tiny
+from capture import recurrent, tiny
 from mixerlens.errors import UnsupportedError
 
 
@@ -25,14 +25,15 @@ def state(model):
         "lookup": AttentionInterface.get_interface,
         "registry": dict(ALL_ATTENTION_FUNCTIONS),
         "gradients": [p.requires_grad for p in model.parameters()],
-        "own": [sorted(vars(m)) for m in model.modules()],
+        "own": [{name: id(x) for name, x in vars(m).items() if name != "training"} for m in model.modules()],
+        "buffers": [{name: id(x) for name, x in m._buffers.items()} for m in model.modules()],
         "grad mode": torch.is_grad_enabled(),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "mamba", "mamba2", "jamba", "bamba", "qwen3_next"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", *recurrent.FAMILIES])
 def test_a_trace_leaves_everything_as_it_was(name):
-    model = tiny.build(name)
+    model = tiny.stirred(name) if name in recurrent.FAMILIES else tiny.build(name)
     model.train()
     next(model.children()).eval()
     next(model.parameters()).requires_grad_(False)
@@ -44,8 +45,10 @@ def test_a_trace_leaves_everything_as_it_was(name):
     assert all(torch.equal(w, weights[k]) for k, w in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["llama", "jamba", "qwen3_next"])
-def test_so_does_one_that_fails_in_the_middle(name, monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["llama", "jamba", "qwen3_next", "minimax", "recurrent_gemma", "lfm2", "xlstm", "rwkv", "qwen4_exp"]
+)
+def test_so_does_one_that_fails_in_the_middle(name):
     model = tiny.build(name)
     model.train()
     lens = ml.open(model)
@@ -54,15 +57,47 @@ def test_so_does_one_that_fails_in_the_middle(name, monkeypatch):
     def broken(*_):
         raise RuntimeError("broken layer")
 
-    layer = model.model.layers[1]
-    part = next(m for m in layer.modules() if type(m).__name__.endswith("MLP"))
+    last = [info.path for info in lens.layers if info.kind != "attention" or name == "llama"][-1]
+    mixer = model.get_submodule(last)
+    part = next((m for m in mixer.modules() if isinstance(m, torch.nn.Linear)), mixer)  # inside it if there is one
     hook = part.register_forward_hook(broken)
+    hooked = state(model)
     with pytest.raises(RuntimeError, match="broken layer"):
         lens.trace(tiny.ids())
+    assert state(model) == hooked
     hook.remove()
     assert state(model) == before
     again = lens.trace(tiny.ids())
     assert len(again.mixers) == len(lens.layers)
+
+
+def test_weights_that_a_model_rescales_for_inference_are_scaled_back():
+    """rwkv divides weights by powers of two in its first forward in evaluation mode."""
+    model = tiny.stirred("rwkv", num_hidden_layers=5, rescale_every=2)
+    for trained in (True, False):
+        model.train(trained)
+        weights = copy.deepcopy(model.state_dict())
+        ml.open(model).trace(tiny.ids())
+        assert not model.rwkv.layers_are_rescaled
+        assert all(torch.equal(w, weights[k]) for k, w in model.state_dict().items())
+    with torch.no_grad():
+        model(tiny.ids())
+    assert model.rwkv.layers_are_rescaled
+    weights = copy.deepcopy(model.state_dict())
+    ml.open(model).trace(tiny.ids())
+    assert model.rwkv.layers_are_rescaled
+    assert all(torch.equal(w, weights[k]) for k, w in model.state_dict().items())
+
+
+def test_a_state_that_a_model_keeps_on_its_modules_is_put_back():
+    model = tiny.stirred("recurrent_gemma")
+    with torch.no_grad():
+        model(tiny.ids(1), use_cache=True)
+    kept = [m.recurrent_states for m in model.modules() if hasattr(m, "recurrent_states")]
+    values = [x.clone() for x in kept]
+    ml.open(model).trace(tiny.ids(2, 30)).verify(checks=("step",))
+    after = [m.recurrent_states for m in model.modules() if hasattr(m, "recurrent_states")]
+    assert len(kept) == 2 and all(a is b and torch.equal(a, v) for a, b, v in zip(after, kept, values, strict=True))
 
 
 def test_so_does_a_refused_one():

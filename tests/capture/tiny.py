@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
+
+from capture import recurrent
 
 SMALL: dict[str, Any] = {
     "vocab_size": 97,
@@ -18,7 +21,6 @@ SMALL: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-MOE_FREE = {"num_experts": 1, "num_experts_per_tok": 1}
 
 # name -> (configuration class, model class, what differs from SMALL; None removes an entry)
 CATALOGUE: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -104,82 +106,25 @@ CATALOGUE: dict[str, tuple[str, str, dict[str, Any]]] = {
             ]
         ),
     ),
-    "mamba": (
-        "MambaConfig",
-        "MambaForCausalLM",
-        {"state_size": 4, "num_attention_heads": None, "num_key_value_heads": None, "intermediate_size": None},
-    ),
-    "falcon_mamba": (
-        "FalconMambaConfig",
-        "FalconMambaForCausalLM",
-        {"state_size": 4, "num_attention_heads": None, "num_key_value_heads": None, "intermediate_size": None},
-    ),
-    "mamba2": (
-        "Mamba2Config",
-        "Mamba2ForCausalLM",
-        {
-            "state_size": 8,
-            "num_heads": 4,
-            "head_dim": 16,
-            "n_groups": 2,
-            "chunk_size": 8,
-            "num_attention_heads": None,
-            "num_key_value_heads": None,
-            "intermediate_size": None,
-        },
-    ),
-    "jamba": (
-        "JambaConfig",
-        "JambaForCausalLM",
-        {
-            "num_hidden_layers": 4,
-            "attn_layer_period": 4,
-            "attn_layer_offset": 2,
-            "mamba_d_state": 4,
-            "mamba_dt_rank": 4,
-            "use_mamba_kernels": False,
-        }
-        | MOE_FREE,
-    ),
-    "bamba": (
-        "BambaConfig",
-        "BambaForCausalLM",
-        {
-            "num_hidden_layers": 3,
-            "attn_layer_indices": [1],
-            "mamba_n_heads": 4,
-            "mamba_d_head": 16,
-            "mamba_n_groups": 2,
-            "mamba_d_state": 8,
-            "mamba_chunk_size": 8,
-        },
-    ),
-    "qwen3_next": (
-        "Qwen3NextConfig",
-        "Qwen3NextForCausalLM",
-        {
-            "num_hidden_layers": 4,
-            "head_dim": 8,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            "full_attention_interval": 4,
-            "mlp_only_layers": [0, 1, 2, 3],
-            "num_experts": 2,
-            "num_experts_per_tok": 1,
-        },
-    ),
-}
+} | recurrent.FAMILIES
 
 
 def config(name: str, **changes: Any) -> Any:
     """The configuration of a tiny `name` model, with changes."""
     import transformers
 
+    _hide_half_of_xlstm()
     kind, _, differs = CATALOGUE[name]
     settings = {k: v for k, v in (SMALL | differs | changes).items() if v is not None}
     return getattr(transformers, kind)(**settings)
+
+
+def _hide_half_of_xlstm() -> None:
+    """transformers cannot import its xLSTM where the package xlstm is there without mlstm_kernels, which it needs."""
+    from transformers import utils
+
+    if find_spec("xlstm") and not find_spec("mlstm_kernels"):
+        utils.is_xlstm_available = lambda: False
 
 
 def build(name: str, seed: int = 0, attention: str | None = None, dtype: torch.dtype = torch.float32, **changes: Any):
@@ -192,6 +137,18 @@ def build(name: str, seed: int = 0, attention: str | None = None, dtype: torch.d
     torch.manual_seed(seed)
     model = getattr(transformers, CATALOGUE[name][1])(settings)
     return model.to(dtype).eval()
+
+
+def stirred(name: str, seed: int = 0, **changes: Any):
+    """A tiny model whose mixers all matter: larger weights, and random ones where a class starts from a constant."""
+    model = build(name, seed, initializer_range=0.3, **changes)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for path, weight in model.named_parameters():
+            if weight.numel() > 1 and "norm" not in path and (weight == weight.flatten()[0]).all():
+                inputs = weight[0].numel() if weight.dim() > 1 else 1
+                weight.copy_(torch.randn(weight.shape, generator=generator, dtype=weight.dtype) / (2 * inputs**0.5))
+    return model
 
 
 def ids(batch: int = 1, time: int = 21, seed: int = 0, vocabulary: int = 97) -> torch.Tensor:

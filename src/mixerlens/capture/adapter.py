@@ -27,7 +27,15 @@ class Adapter(Protocol):
 def adapters() -> list[Adapter]:
     """Every adapter, in the order in which they are asked."""
     from mixerlens.capture.attention import AttentionInterface
+    from mixerlens.capture.inline import InlineMixers
     from mixerlens.capture.own import OwnModels
     from mixerlens.capture.scans import ScanFunctions
 
-    return [AttentionInterface(), ScanFunctions(), OwnModels()]
+    return [AttentionInterface(), ScanFunctions(), InlineMixers(), OwnModels()]
+
+
+def filter_adapter() -> Adapter:
+    """The adapter of short filters, which are mixers only where they stand apart from the others."""
+    from mixerlens.capture.inline import FILTERS, InlineMixers
+
+    return InlineMixers(FILTERS)

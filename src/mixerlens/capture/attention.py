@@ -63,12 +63,13 @@ class _Watch:
             if self.recorder.wants(module):
                 mask = args[0] if args else kwargs.get("attention_mask")
                 named = dict(zip(("dropout", "scaling"), args[1:], strict=False)) | kwargs
-                self._record(module, query, key, value, mask, named, output, function, implementation)
+                call = (module, query, key, value, mask, named, output, function, implementation)
+                self.recorder.record(module, lambda: self._translate(*call))
             return output
 
         return attention
 
-    def _record(
+    def _translate(
         self,
         module: nn.Module,
         query: Tensor,
@@ -79,30 +80,28 @@ class _Watch:
         output: Any,
         function: Callable,
         implementation: str,
-    ) -> None:
-        where = f"{self.recorder.path(module)} ({type(module).__name__})"
+    ) -> dict[str, Any]:
         if implementation not in IMPLEMENTATIONS:
             raise UnsupportedError(
-                f"{where}: attention implementation {implementation!r} cannot be read; open the model with "
+                f"attention implementation {implementation!r} cannot be read; open the model with "
                 f"attn_implementation={' or '.join(map(repr, IMPLEMENTATIONS))}"
             )
         time = query.shape[2]
         if key.shape[2] != time:
             raise UnsupportedError(
-                f"{where}: {time} queries on {key.shape[2]} keys (cross attention or a cache); only self attention "
+                f"{time} queries on {key.shape[2]} keys (cross attention or a cache); only self attention "
                 "over one sequence is covered"
             )
         for name in BIASES:
             if named.get(name) is not None:
-                raise UnsupportedError(f"{where}: it adds {name} to its scores, which has no family here")
+                raise UnsupportedError(f"it adds {name} to its scores, which has no family here")
         if named.get("dropout"):
-            raise UnsupportedError(f"{where}: dropout {named['dropout']} is active, so its output is random")
-        support = self._support(mask, self._causal(module, named, implementation), time, where)
+            raise UnsupportedError(f"dropout {named['dropout']} is active, so its output is random")
+        support = self._support(mask, self._causal(module, named, implementation), time)
         scale = named.get("scaling")
         mixed = output[0] if isinstance(output, tuple) else output
-        self.recorder.record(
-            module,
-            arguments={
+        return {
+            "arguments": {
                 "query": keep(query.transpose(1, 2)),
                 "key": keep(key.transpose(1, 2)),
                 "scale": float(scale) if scale is not None else 1 / math.sqrt(query.shape[-1]),
@@ -112,11 +111,11 @@ class _Watch:
                 "window": support.window,
                 "segments": support.segments,
             },
-            values=keep(value.transpose(1, 2)),
-            output=keep(mixed.reshape(query.shape[0], time, query.shape[1], -1)),
-            compute_dtype=query.dtype,
-            cast_by=dotted(function) if rounds_to_float32(function) else None,
-        )
+            "values": keep(value.transpose(1, 2)),
+            "output": keep(mixed.reshape(query.shape[0], time, query.shape[1], -1)),
+            "compute_dtype": query.dtype,
+            "cast_by": dotted(function) if rounds_to_float32(function) else None,
+        }
 
     @staticmethod
     def _causal(module: nn.Module, named: dict[str, Any], implementation: str) -> bool:
@@ -126,11 +125,11 @@ class _Watch:
         causal = named.get("is_causal")
         return bool(causal if causal is not None else getattr(module, "is_causal", True))
 
-    def _support(self, mask: Tensor | None, causal: bool, time: int, where: str) -> Support:
+    def _support(self, mask: Tensor | None, causal: bool, time: int) -> Support:
         for known, support in self._supports:
             if known is mask:
                 return support
-        support = support_of(mask, causal, time, self.recorder.valid, where)
+        support = support_of(mask, causal, time, self.recorder.valid)
         if mask is not None:
             self._supports = [*self._supports[-3:], (mask, support)]
         return support

@@ -31,10 +31,13 @@ class LayerInfo:
 class MixerCall:
     """One call of one token mixer.  The mixer computed ``output = (alpha @ values + skip) * gate``.
 
+    Where it went on from a state (a cache), what that state adds to alpha @ values is part of the sum; see `mixed`.
+
     path: the module's path, with ``#k`` for the k-th call (from 0) where a forward pass calls it more than once.
     arguments: exactly the keyword arguments of ``mixerlens.families.<family>``.
     values: (batch, time, heads | kv_heads, value_dim); output, skip, gate: (batch, time, heads, value_dim), the last
         two None where the mixer has none.
+    initial_state: (batch, heads, dim, value_dim), the state before the first token, or None for zero.
     compute_dtype: the dtype the model ran in.
     cast_by: the library function that rounds to float32 inside, by its dotted name, or None.
     valid: bool (batch, time), False on padding; None without padding.
@@ -49,6 +52,7 @@ class MixerCall:
     output: Tensor = field(repr=False)
     skip: Tensor | None = field(default=None, repr=False)
     gate: Tensor | None = field(default=None, repr=False)
+    initial_state: Tensor | None = field(default=None, repr=False)
     compute_dtype: torch.dtype = torch.float32
     cast_by: str | None = None
     valid: Tensor | None = field(default=None, repr=False)
@@ -64,8 +68,13 @@ class MixerCall:
         """The operator alpha of this call; ``head`` keeps a head axis of 1."""
         return self.dynamics.operator(head)
 
+    def mixed(self) -> Tensor:
+        """alpha @ values, with what the initial state adds: (batch, time, heads, value_dim)."""
+        operator = self.operator()
+        return operator @ self.values if self.initial_state is None else operator.apply(self.values, self.initial_state)
+
     def predict(self, mixed: Tensor) -> Tensor:
-        """``(mixed + skip) * gate``: what the mixer returns for ``mixed = alpha @ values`` (batch, time, heads, d)."""
+        """``(mixed + skip) * gate``: what the mixer returns for these mixed values (batch, time, heads, value_dim)."""
         if self.skip is not None:
             mixed = mixed + self.skip
         return mixed if self.gate is None else mixed * self.gate
@@ -81,7 +90,7 @@ class MixerCall:
                 return x.to(complex_dtype)
             return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
-        tensors = {name: cast(getattr(self, name)) for name in ("values", "output", "skip", "gate")}
+        tensors = {name: cast(getattr(self, name)) for name in ("values", "output", "skip", "gate", "initial_state")}
         return dataclasses.replace(self, arguments={k: cast(v) for k, v in self.arguments.items()}, **tensors)
 
 

@@ -106,13 +106,18 @@ def refuse_nonmember(file: Path) -> None:
 
 
 def check_finite(model: nn.Module) -> None:
-    """Raises ModelError naming the first parameter or stored buffer that is not finite."""
+    """Raises ModelError naming the first parameter that is not finite or stored buffer that is NaN.
+
+    A buffer may be infinite: it may hold bounds that nothing reaches.
+    """
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, torch.Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
         if tensor.device.type == "meta":
             raise ModelError(f"{name} has no values (it is on the meta device)")
-        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        wrong = ~torch.isfinite(tensor) if name in parameters else torch.isnan(tensor)
+        bad = int(wrong.sum())
         if bad:
             what = "1 weight that is" if bad == 1 else f"{bad} weights that are"
             raise ModelError(f"{name} {tuple(tensor.shape)} has {what} NaN or infinite: the checkpoint is corrupt")

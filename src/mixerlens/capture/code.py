@@ -54,9 +54,10 @@ def dotted(function: Callable[..., Any]) -> str:
 
 
 def rounds_to_float32(function: Callable[..., Any]) -> bool:
-    """``x.float()`` or ``torch.float32`` occur in the function's own code, so that it may round what it is given.
+    """``x.float()`` or ``torch.float32`` occur in the code of a function or of one of its own file that it calls, so
+    that it may round what it is given.
 
-    A sign, not a proof: the cast may sit in a branch that is not taken, and what the function calls is not read.
+    A sign, not a proof: the cast may sit in a branch that is not taken, and code of other files is not read.
     """
     plain = inspect.unwrap(function)
     if not isinstance(plain, FunctionType):
@@ -64,6 +65,55 @@ def rounds_to_float32(function: Callable[..., Any]) -> bool:
     attributes = ("LOAD_ATTR", "LOAD_METHOD")
     return any(
         step.opname in attributes and step.argval in ("float", "float32")
-        for code in codes(plain.__code__)
+        for reached in (plain, *callees(plain))
+        for code in codes(reached.__code__)
         for step in dis.get_instructions(code)
     )
+
+
+def _nothing() -> None:
+    """Stands for a name that no function of the file has."""
+
+
+def callees(function: FunctionType) -> list[FunctionType]:
+    """The functions of its own file that a function uses, and those that they use."""
+    found: list[FunctionType] = []
+    waiting = [function]
+    while waiting:
+        for name in names(waiting.pop()):
+            inner = inspect.unwrap(function.__globals__.get(name, _nothing))
+            if isinstance(inner, FunctionType) and inner.__module__ == function.__module__ and inner not in found:
+                found.append(inner)
+                waiting.append(inner)
+    return found
+
+
+# what may carry numbers from one token to another, beside the functions of a file
+# fmt: off
+MIXING_NAMES = frozenset((
+    "matmul", "bmm", "baddbmm", "mm", "einsum", "softmax", "cumsum", "cumprod", "logcumsumexp", "roll", "flip", "fft",
+    "scan", "associative_scan", "scaled_dot_product_attention", "get_interface",
+))
+# fmt: on
+# the second is the one-token twin of the convolution itself
+MIX_NO_TOKENS = ("apply_mask_to_padding_states", "causal_conv1d_update")
+
+
+@cache
+def mixes_by_itself(kind: type, besides: str) -> bool:
+    """Whether a class's code may mix tokens beside calling one function: another function of its file, a matrix
+    product, a running sum, a loop.  Rather too often than not often enough.
+    """
+    for function in functions(kind):
+        if function.__name__ == "__init__":
+            continue
+        used = names(function)
+        if used & MIXING_NAMES:
+            return True
+        others = (inspect.unwrap(function.__globals__.get(name, _nothing)) for name in used - {besides, *MIX_NO_TOKENS})
+        if any(isinstance(other, FunctionType) and other.__module__ == function.__module__ for other in others):
+            return True
+        steps = [step for code in codes(function.__code__) for step in dis.get_instructions(code)]
+        if any(step.opname == "FOR_ITER" or (step.opname == "BINARY_OP" and "@" in step.argrepr) for step in steps):
+            return True
+    return False

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mixerlens.capture.adapter import Adapter, adapters
+from mixerlens.capture.adapter import Adapter, adapters, filter_adapter
 from mixerlens.capture.call import LayerInfo
 from mixerlens.capture.recorder import Site
 
@@ -18,6 +18,7 @@ LOOKS_LIKE_A_MIXER = re.compile(
 CONTAINER_OR_PART = re.compile(
     r"(Norm|NormGated|Model|Embedding|Embeddings|Output|MLP|Mlp|Layer|Cache|Rotary\w*|For[A-Z]\w+|LMHeadModel)$"
 )
+READS_N_GRAMS = re.compile(r"N-?Gram", re.IGNORECASE)
 NO_MIXER_LAYER_TYPES = ("mlp", "moe", "-", "E")
 
 
@@ -36,19 +37,44 @@ class Findings:
 
 def discover(model: nn.Module) -> Findings:
     """Look at every module once; nothing is run."""
-    kinds = adapters()
-    found: dict[int, list[Site]] = {k: [] for k in range(len(kinds))}
+    found: list[tuple[Adapter, list[Site]]] = [(adapter, []) for adapter in adapters()]
     taken: list[str] = []
     for path, module in model.named_modules():
-        for k, adapter in enumerate(kinds):
+        for adapter, sites in found:
             what = adapter.recognise(module)
             if what is not None:
-                info = LayerInfo(_layer(path, len(taken)), path, *what)
-                found[k].append(Site(module, info))
+                sites.append(Site(module, LayerInfo(_layer(path, len(taken)), path, *what)))
                 taken.append(path)
                 break
-    unread = _unread(model, taken)
-    return Findings([(kinds[k], sites) for k, sites in found.items()], unread)
+    filters = _filters(model, taken)
+    found.append(filters)
+    taken += [site.info.path for site in filters[1]]
+    return Findings(found, _unread(model, taken))
+
+
+def _filters(model: nn.Module, taken: list[str]) -> tuple[Adapter, list[Site]]:
+    """Short filters in layers with mixers, but neither inside a mixer nor beside one within the same block: those are
+    how its queries, keys and values are made."""
+    adapter = filter_adapter()
+    sites = []
+    for path, module in model.named_modules():
+        what = adapter.recognise(module)
+        if what is not None and _mixes_alone(path, taken):
+            sites.append(Site(module, LayerInfo(_layer(path, len(taken)), path, *what)))
+    return adapter, sites
+
+
+def _mixes_alone(path: str, taken: list[str]) -> bool:
+    """The path lies in a layer stack that holds mixers, outside of them and of the blocks directly around them."""
+    block, stack = path.rpartition(".")[0], _stack(path)
+    inside = any(_inside(path, other) or _inside(other, block) for other in taken)
+    return not inside and stack is not None and any(_inside(other, stack) for other in taken)
+
+
+def _stack(path: str) -> str | None:
+    """The path of the outermost numbered stack that a module lies in."""
+    parts = path.split(".")
+    return next((".".join(parts[:k]) for k, part in enumerate(parts) if part.isdigit()), None)
 
 
 def _unread(model: nn.Module, taken: list[str]) -> dict[str, str]:
@@ -64,7 +90,16 @@ def _unread(model: nn.Module, taken: list[str]) -> dict[str, str]:
             unread[path or "the model itself"] = f"{name} ({why})"
         elif path and (isinstance(module, nn.MultiheadAttention) or _suspicious(name.removeprefix(prefix), module)):
             unread[path] = f"{name} (no adapter reads it)"
+        elif READS_N_GRAMS.search(name) and next(module.parameters(), None) is not None:
+            unread[path] = f"{name} (it looks up n-grams of token ids, which is linear in no value)"
+        elif _is_convolution(module) and _mixes_alone(path, taken):
+            unread[path] = f"{name} (it mixes neighbouring tokens, and no adapter reads it)"
     return unread | _uncovered_layers(model, [*taken, *unread])
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return isinstance(module, kinds) and max(module.kernel_size) > 1
 
 
 def _suspicious(name: str, module: nn.Module) -> bool:

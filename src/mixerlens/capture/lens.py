@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mixerlens.verify import Certificate
 
 
+CACHES = ("past_key_values", "cache_params", "state")
+
+
 def open(
     model: str | Path | nn.Module,
     dtype: torch.dtype | str | None = None,
@@ -168,14 +171,19 @@ class Lens:
             dtype=self.dtype,
         )
 
-    def trace(self, inputs: Any, attention_mask: Any = None, layers: Iterable[int] | None = None) -> Trace:
+    def trace(
+        self, inputs: Any, attention_mask: Any = None, layers: Iterable[int] | None = None, cache: Any = None
+    ) -> Trace:
         """Run the model once on text, a list of texts, ids (batch, time) or floats (batch, time, channels).
 
         attention_mask: (batch, time), 1 for tokens and 0 for padding.
         layers: the layers whose mixers are kept; all by default.  Memory grows with them, never with time squared.
-        Raises InputError for inputs the model cannot take or a layer it does not have, UnsupportedError for a mixer
-        whose call has no exact counterpart here.  The model is left as it was, also then.
+        cache: what the model returned for the tokens before these, which then go on from its states (and fill it).
+        A mixer whose call has no exact counterpart here is left out and listed in ``not_captured`` with the reason.
+        Raises InputError for inputs the model cannot take or a layer it does not have, UnsupportedError where no mixer
+        at all could be recorded.  The model is left as it was, also then.
         """
+        self._refuse_further_inputs()
         selected = self._select(layers)
         ready = self.prepare(inputs, attention_mask)
         recorder = Recorder(selected, ready.mask)
@@ -185,14 +193,13 @@ class Lens:
             for adapter, sites in self._found.sites:
                 modules = [site.module for site in sites if id(site.module) in wanted]
                 stack.enter_context(adapter.recording(modules, recorder))
-            output = self.forward(ready.inputs, ready.mask)
-        silent = dict.fromkeys(recorder.silent, "its call was not seen in the forward pass")
-        if len(silent) == len(selected):
-            first = next(iter(silent))
-            raise UnsupportedError(f"{self.source}: no selected mixer was called in the forward pass (first: {first})")
-        return Trace(
-            self, ready.inputs, ready.mask, recorder.calls(), answer(output).detach(), self.not_captured | silent
-        )
+            output = self.forward(ready.inputs, ready.mask, **self._on(cache))
+        calls = recorder.calls()
+        if not calls:
+            raise UnsupportedError(f"{self.source}: {_nothing_recorded(recorder)}")
+        missing = {path: str(refusal) for path, refusal in recorder.refused().items()}
+        missing |= dict.fromkeys(recorder.silent(), "its call was not seen in the forward pass")
+        return Trace(self, ready.inputs, ready.mask, calls, answer(output).detach(), self.not_captured | missing)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None, **more: Any) -> Any:
         """The model's own output for prepared inputs; without a cache unless asked for."""
@@ -201,7 +208,7 @@ class Lens:
                 raise InputError(f"{type(self.model).__name__} takes no attention_mask")
             return self.model(inputs)
         arguments: dict[str, Any] = {str(self.model.main_input_name): inputs}
-        if self.accepts("use_cache"):
+        if self.accepts("use_cache") or self._passes_on_use_cache:
             arguments["use_cache"] = False
         if mask is not None:
             arguments["attention_mask"] = mask.long()
@@ -211,6 +218,41 @@ class Lens:
     def accepts(self, parameter: str) -> bool:
         """The model's forward names this parameter; one that it only swallows does not count."""
         return parameter in inspect.signature(self.model.forward).parameters
+
+    def _refuse_further_inputs(self) -> None:
+        """Raises UnsupportedError for a model that cannot run on one input alone."""
+        main = getattr(self.model, "main_input_name", None)
+        if main is None:
+            return
+        needed = [
+            name
+            for name, parameter in inspect.signature(self.model.forward).parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            and name != main
+        ]
+        if needed:
+            raise UnsupportedError(
+                f"{self.source} needs {' and '.join(needed)} beside {main}: only models of one input are covered"
+            )
+
+    @property
+    def caches(self) -> list[str]:
+        """The parameters by which the model's forward is handed a cache."""
+        return [name for name in CACHES if self.accepts(name)]
+
+    def _on(self, cache: Any) -> dict[str, Any]:
+        if cache is None:
+            return {}
+        if not self.caches:
+            raise InputError(f"{type(self.model).__name__} takes no cache")
+        return {self.caches[0]: cache, "use_cache": True}
+
+    @property
+    def _passes_on_use_cache(self) -> bool:
+        """A forward that names its cache and hands the switch for it on among further keywords."""
+        parameters = inspect.signature(self.model.forward).parameters.values()
+        return bool(self.caches) and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
     def _select(self, layers: Iterable[int] | None) -> list[Any]:
         if layers is None:
@@ -233,6 +275,14 @@ def answer(output: Any) -> Tensor:
         if isinstance(found, Tensor):
             return found
     return output[0]
+
+
+def _nothing_recorded(recorder: Recorder) -> str:
+    refused = list(recorder.refused().values())
+    if not refused:
+        return f"no selected mixer was called in the forward pass (first: {recorder.silent()[0]})"
+    first, more = refused[0], f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    return f"{first.path} ({first.module}): {first.reason}{more}"
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -26,54 +26,56 @@ class _Rows:
     last: Tensor
 
 
-def support_of(mask: Tensor | None, causal: bool, time: int, valid: Tensor | None, where: str) -> Support:
+def support_of(mask: Tensor | None, causal: bool, time: int, valid: Tensor | None) -> Support:
     """The support that a mask (batch | 1, heads | 1, time, time) describes, exactly.
 
-    mask: True or 0 where a pair takes part, False or the dtype's lowest number (or -inf) where not; None means all
-        pairs, or the causal ones where `causal` is True.
+    mask: True or 0 where a pair takes part, False or the dtype's lowest number (or -inf) where not; one row of it may
+        stand for all queries; None means all pairs, or the causal ones where `causal` is True.
     valid: bool (batch, time), False on padding; None without padding.
     Raises UnsupportedError for a mask that is no combination of causal, window and segments, or that adds a bias.
     """
     if mask is None:
         return Support(causal=causal)
+    if mask.dim() == 4 and mask.shape[-2] == 1:
+        mask = mask.expand(-1, -1, time, -1)
     if mask.dim() != 4 or mask.shape[-2:] != (time, time):
-        raise UnsupportedError(f"{where}: a mask of shape {tuple(mask.shape)} for {time} tokens is not understood")
+        raise UnsupportedError(f"a mask of shape {tuple(mask.shape)} for {time} tokens is not understood")
     batch = mask.shape[0] if valid is None else max(mask.shape[0], valid.shape[0])
     rows = valid if valid is not None else torch.ones(batch, time, dtype=torch.bool)
     rows = rows.to(mask.device).expand(batch, time)
-    extent = _extent(mask, rows, where)
+    extent = _extent(mask, rows)
     proposal = _propose(extent, rows, causal)
-    _compare(mask, proposal, rows, where)
+    _compare(mask, proposal, rows)
     return proposal
 
 
-def _block(mask: Tensor, start: int, where: str) -> Tensor:
+def _block(mask: Tensor, start: int) -> Tensor:
     """Bool (batch | 1, rows, time): which pairs take part, for one block of rows, the same for every head."""
     part = mask[:, :, start : start + BLOCK]
     if part.dtype != torch.bool:
         closed = part <= torch.finfo(part.dtype).min / 2
         if not (closed | (part == 0)).all():
             raise UnsupportedError(
-                f"{where}: its mask adds a bias to the scores; only masks that open or close pairs are understood"
+                "its mask adds a bias to the scores; only masks that open or close pairs are understood"
             )
         part = ~closed
     if part.shape[1] > 1 and not (part == part[:, :1]).all():
-        raise UnsupportedError(f"{where}: its mask differs between heads, which no support here does")
+        raise UnsupportedError("its mask differs between heads, which no support here does")
     return part[:, 0]
 
 
-def _extent(mask: Tensor, rows: Tensor, where: str) -> _Rows:
+def _extent(mask: Tensor, rows: Tensor) -> _Rows:
     first, last = (torch.full(rows.shape, -1, dtype=torch.long, device=mask.device) for _ in range(2))
     time = rows.shape[1]
     for start in range(0, time, BLOCK):
-        seen = _block(mask, start, where).expand(rows.shape[0], -1, -1)
+        seen = _block(mask, start).expand(rows.shape[0], -1, -1)
         some, seen = seen.any(-1), seen.to(torch.uint8)  # argmax takes no bool
         stop = start + seen.shape[1]
         first[:, start:stop] = torch.where(some, seen.argmax(-1), -1)
         last[:, start:stop] = torch.where(some, time - 1 - seen.flip(-1).argmax(-1), -1)
     if ((first < 0) & rows).any():
         batch, row = ((first < 0) & rows).nonzero()[0].tolist()
-        raise UnsupportedError(f"{where}: token {row} of row {batch} is no padding and its mask closes every pair")
+        raise UnsupportedError(f"token {row} of row {batch} is no padding and its mask closes every pair")
     return _Rows(first, last)
 
 
@@ -106,16 +108,16 @@ def _segment_ends(segments: Tensor) -> Tensor:
     return final
 
 
-def _compare(mask: Tensor, support: Support, rows: Tensor, where: str) -> None:
+def _compare(mask: Tensor, support: Support, rows: Tensor) -> None:
     time = rows.shape[1]
     for start in range(0, time, BLOCK):
         stop = min(start + BLOCK, time)
-        given = _block(mask, start, where)
+        given = _block(mask, start)
         ours = support.mask((start, stop), (0, time), mask.device)[:, 0]
         wrong = (given != ours) & rows[:, start:stop, None]
         if wrong.any():
             batch, i, j = wrong.nonzero()[0].tolist()
             raise UnsupportedError(
-                f"{where}: its mask is no combination of causal, window and segments (row {batch}, "
+                f"its mask is no combination of causal, window and segments (row {batch}, "
                 f"query {i + start}, key {j} differs)"
             )

@@ -27,20 +27,20 @@ class OwnModels:
         def record(module: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
             if not recorder.wants(module):
                 return
-            u = args[0]
-            given = module.parameters_for_family()
-            recorder.record(
-                module,
-                arguments={name: keep(given[name]) for name in ("A", "B", "C", "dt")} | {"length": u.shape[1]},
-                values=keep(u)[..., None],
-                skip=keep(u * module.D)[..., None],
-                gate=None,
-                output=keep(output)[..., None],
-                compute_dtype=u.dtype,
-                cast_by=None,
-            )
+            recorder.record(module, lambda: _translate(module, args[0], output))
 
         with ExitStack() as undo:
             for module in modules:
                 undo.callback(module.register_forward_hook(record).remove)
             yield
+
+
+def _translate(module: Any, u: Tensor, output: Tensor) -> dict[str, Any]:
+    given = module.parameters_for_family()
+    return {
+        "arguments": {name: keep(given[name]) for name in ("A", "B", "C", "dt")} | {"length": u.shape[1]},
+        "values": keep(u)[..., None],
+        "skip": keep(u * module.D)[..., None],
+        "output": keep(output)[..., None],
+        "compute_dtype": u.dtype,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,13 +34,39 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; training flags and random state are put back, also after an exception."""
+    """Evaluation mode without gradients; what a forward leaves on the modules is put back, also after an exception.
+
+    Put back are training flags, random state, plain attributes (recurrent_gemma keeps its state there), which buffers
+    there are, and weights that a model rescales for inference (rwkv).
+    """
     flags = [(module, module.training) for module in model.modules()]
+    kept = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         model.eval()
         try:
             yield
         finally:
+            _scale_back(kept)
+            for module, attributes, buffers in kept:
+                _restore(vars(module), attributes)
+                _restore(module._buffers, buffers)
             for module, flag in flags:
                 module.training = flag
+
+
+def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in [name for name in now if name not in before]:
+        del now[name]
+    for name, value in before.items():
+        if now.get(name) is not value:
+            now[name] = value
+
+
+def _scale_back(kept: list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]) -> None:
+    """rwkv divides weights by powers of two when it first runs in evaluation mode; its own method multiplies back."""
+    for module, attributes, _ in kept:
+        before = attributes.get("layers_are_rescaled")
+        if isinstance(before, bool) and getattr(module, "layers_are_rescaled", before) != before:
+            module.training = not before
+            module._rescale_layers()  # type: ignore[operator]

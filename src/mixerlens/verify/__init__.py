@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from mixerlens.errors import InputError
 from mixerlens.verify.certificate import Certificate, Check, Progress
 from mixerlens.verify.compare import not_applicable
+from mixerlens.verify.complete import beside_the_mixers
 from mixerlens.verify.generation import CHECKS, Generation, inapplicable
 from mixerlens.verify.operators import operator_checks
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mixerlens.capture import Trace
 
 __all__ = ["ALL", "Certificate", "Check", "certify"]
@@ -22,8 +25,9 @@ ALL = ("operator", "step", "chunk", "padding")
 def certify(trace: Trace, checks: Sequence[str] = ALL, progress: Progress | None = None) -> Certificate:
     """Run the named checks on a trace.
 
-    operator is run on every recorded mixer; step, chunk and padding run the model again on the row of the trace with
-    the most tokens, its padding removed.  `progress(what, done, total)` is called before each piece of work.
+    operator is run on every recorded mixer, and says where tokens are mixed beside them; step, chunk and padding run
+    the model again on the row of the trace with the most tokens, its padding removed.  `progress(what, done, total)`
+    is called before each piece of work.
     Raises InputError for an unknown check.
     """
     unknown = [checks] if isinstance(checks, str) else [name for name in checks if name not in ALL]
@@ -40,9 +44,26 @@ def certify(trace: Trace, checks: Sequence[str] = ALL, progress: Progress | None
         found += operator_checks(call)
     if "operator" in wanted:
         found += [not_applicable("operator", "model", f"{p}: {why}") for p, why in trace.not_captured.items()]
+        found += _beside(trace)
     found += _generation(trace, rest, lambda what, k: report(what, len(calls) + k, total))
     report("done", total, total)
     return Certificate(found)
+
+
+def _longest_row(trace: Trace) -> Tensor:
+    """The row of ids with the most tokens, (1, time), without its padding."""
+    mask = trace.attention_mask
+    row = 0 if mask is None else int(mask.sum(1).argmax())
+    return trace.inputs[row : row + 1] if mask is None else trace.inputs[row][mask[row]][None]
+
+
+def _beside(trace: Trace) -> list[Check]:
+    from mixerlens.capture.quiet import undisturbed
+
+    if trace.inputs.is_floating_point():
+        return []
+    with undisturbed(trace.lens.model):
+        return beside_the_mixers(trace.lens, _longest_row(trace))
 
 
 def _generation(trace: Trace, names: list[str], report) -> list[Check]:
@@ -54,9 +75,7 @@ def _generation(trace: Trace, names: list[str], report) -> list[Check]:
     if trace.inputs.is_floating_point():
         why = f"{type(lens.model).__name__} reads floats and has neither a cache nor padding"
         return [check for name in names for check in inapplicable(name, why)]
-    mask = trace.attention_mask
-    row = 0 if mask is None else int(mask.sum(1).argmax())
-    ids = trace.inputs[row : row + 1] if mask is None else trace.inputs[row][mask[row]][None]
+    ids = _longest_row(trace)
     found: list[Check] = []
     with undisturbed(lens.model):
         report("full forward", 0)

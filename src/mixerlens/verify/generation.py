@@ -22,7 +22,7 @@ from mixerlens.verify.noise import logits_tolerance
 
 VARIANTS = ("plain", "position_ids")
 SIDES = ("left", "right")
-CACHES = ("past_key_values", "cache_params")
+CACHE = "cache"
 MAX_STEPS = 32
 MAX_TOKENS = (
     251  # these faults show within a few tokens; a prime, so that no cut falls on the border of a kernel's chunk
@@ -58,26 +58,27 @@ class Generation:
             return self.reason
         needed = (parameter, "position_ids") if variant == "position_ids" else (parameter,)
         for name in needed:
-            if not self.lens.accepts(name):
-                lacks = "has no cache" if name == "use_cache" else f"takes no {name}"
-                return f"{type(self.lens.model).__name__} {lacks}"
+            if name == CACHE and not self.lens.caches:
+                return f"{type(self.lens.model).__name__} has no cache"
+            if name != CACHE and not self.lens.accepts(name):
+                return f"{type(self.lens.model).__name__} takes no {name}"
         return None
 
     def _cached(self, check: str, variant: str, size: int) -> Check:
-        why = self._inapplicable(variant, "use_cache")
+        why = self._inapplicable(variant, CACHE)
         if why:
             return not_applicable(check, variant, why)
         time = self.ids.shape[1]
         start = time // 2
         stop = min(time, start + MAX_STEPS) if size == 1 else time
         try:
-            output = self._call(0, start, variant)
-            name = next((n for n in CACHES if getattr(output, n, None) is not None and self.lens.accepts(n)), None)
+            name, cache = self._begin(start, variant)
             if name is None:
                 return not_applicable(check, variant, f"{type(self.lens.model).__name__} returns no cache")
             answers = []
             for at in range(start, stop, size):
-                output = self._call(at, min(at + size, stop), variant, **{name: getattr(output, name)})
+                output = self._call(at, min(at + size, stop), variant, **{name: cache})
+                cache = getattr(output, name, cache)  # one that is handed in may only be filled, not returned
                 answers.append(answer(output))
         except Exception as error:  # a fault of the model's own code is a finding, whatever its type
             return crashed(check, variant, error)
@@ -86,6 +87,21 @@ class Generation:
             f"tokens {start} to {stop - 1}, {how} on the cache of those before, against the full forward; {self.reason}"
         )
         return self._judge(check, variant, torch.cat(answers, 1), self.full[:, start:stop], reason, start)
+
+    def _begin(self, stop: int, variant: str) -> tuple[str | None, Any]:
+        """The name and the content of the cache after the first tokens; a model that returns none is handed one, as
+        its own `generate` does."""
+        output = self._call(0, stop, variant)
+        for name in self.lens.caches:
+            if getattr(output, name, None) is not None:
+                return name, getattr(output, name)
+        if "past_key_values" not in self.lens.caches:
+            return None, None
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.lens.model.config)  # type: ignore[arg-type]
+        self._call(0, stop, variant, past_key_values=cache)
+        return ("past_key_values", cache) if cache.get_seq_length() else (None, None)
 
     def _call(self, start: int, stop: int, variant: str, **more: Any) -> Any:
         if variant == "position_ids":

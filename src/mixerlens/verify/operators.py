@@ -76,7 +76,7 @@ def operator_checks(call: MixerCall) -> list[Check]:
     where = {"layer": call.layer, "mixer": call.path}
     try:
         tolerance, why = model_tolerance(call)
-        ours = call.predict(call.operator() @ call.values)
+        ours = call.predict(call.mixed())
         if tolerance > LOOSEST_HALF:
             against_model = not_applicable("operator", "model", f"{call.path}: {why}, too many to tell a fault by")
         else:
