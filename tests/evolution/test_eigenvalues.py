@@ -21,7 +21,7 @@ CASES = [
     kinds.TestDeltaGated,
     kinds.TestDense,
     rank_one.TestKimiDelta,
-    rank_one.TestRwkv7,
+    rank_one.Rwkv7,
     rank_one.TestRankOneComplex,
     rank_one.RankOneReal,
     rank_one.TestMicroSteps,
@@ -82,7 +82,7 @@ def test_momentum_in_one_dimension_and_without_rate():
 
 def test_delta_rules_have_real_eigenvalues():
     """Kimi Delta Attention and RWKV-7 are similar to symmetric matrices; any two vectors are not."""
-    for case in (rank_one.TestKimiDelta(), rank_one.TestRwkv7()):
+    for case in (rank_one.TestKimiDelta(), rank_one.Rwkv7()):
         assert not case.evolution(case.leaves(TIME)).eigenvalues().imag.any()
     case = rank_one.RankOneReal()
     assert case.evolution(case.leaves(TIME)).eigenvalues().imag.abs().max() > 0.1

@@ -19,7 +19,7 @@ LOG_KINDS = {
     "rotation": kinds.TestRotationLogDecay,
     "delta": kinds.TestDeltaGated,
     "kimi delta": rank_one.TestKimiDelta,
-    "rwkv-7": rank_one.TestRwkv7,
+    "rwkv-7": rank_one.Rwkv7,
     "micro-steps": rank_one.TestMicroSteps,
     "read before write": blocks.TestReadBeforeWrite,
     "trapezoid": blocks.TestTrapezoid,

@@ -31,8 +31,8 @@ class TestKimiDelta(EvolutionCase):
         return erase @ torch.diag_embed(decays(p))
 
 
-class TestRwkv7(EvolutionCase):
-    """Diag(w) - (kh) (a kh)^T with w, a a dimension: gates act on what is erased, not on the rest."""
+class Rwkv7(EvolutionCase):
+    """Diag(w) - kh (a kh)^T with w and a a dimension; used where the two forms differ."""
 
     def parameters(self, batch, time, heads):
         return {
