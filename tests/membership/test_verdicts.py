@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from membership.zoo import DIM, GRID, HEADS, TIME, Case, ask, draw, members, scored
 
+from membership.zoo import DIM, GRID, HEADS, TIME, Case, ask, draw, members, scored
 from mixerlens.families.outsiders import OUTSIDERS
 
 MEMBERS = members()
@@ -27,7 +27,7 @@ def test_a_member_is_found(name):
 def test_an_outsider_is_none(outsider):
     """Asked as anybody would ask, at more tokens and another seed than the registered example."""
     n = draw(3)
-    given = {"ttt_linear": ("weight", "rate"), "ttt_mlp": ("first", "second", "rate")}.get(outsider.name, ())
+    given = {"ttt_layer_norm": ("weight", "rate"), "ttt_mlp": ("first", "second", "rate")}.get(outsider.name, ())
     fixed = {
         "weight": n(HEADS, 8, 8) / 3,
         "first": n(HEADS, 32, 8) / 3,

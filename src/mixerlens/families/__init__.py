@@ -20,9 +20,10 @@ from mixerlens.families.longhorn import *
 from mixerlens.families.mamba3 import *
 from mixerlens.families.mesa import *
 from mixerlens.families.mlstm import *
-from mixerlens.families.momentum import *
 from mixerlens.families.modes import *
+from mixerlens.families.momentum import *
 from mixerlens.families.norm import *
+from mixerlens.families.outsiders import *
 from mixerlens.families.positions import *
 from mixerlens.families.product import *
 from mixerlens.families.rank_one import *

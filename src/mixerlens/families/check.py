@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mixerlens.errors import InputError
 from mixerlens.families.family import FAMILIES, Family
+from mixerlens.families.outsiders import OUTSIDERS, Outsider
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,18 @@ def measure(
     names: Iterable[str] | None = None, seeds: int = 1, progress: Callable[[str, int, int], None] | None = None
 ) -> list[Row]:
     """Measure families (all, members first, by default). Raises InputError for a name that is not registered."""
-    wanted = list(FAMILIES if names is None else names)
-    unknown = [n for n in wanted if n not in FAMILIES]
+    outsiders = {x.name: x for x in OUTSIDERS}
+    known = [*FAMILIES, *outsiders]
+    wanted = known if names is None else list(names)
+    unknown = [n for n in wanted if n not in known]
     if unknown:
-        near = get_close_matches(unknown[0], list(FAMILIES), n=3) or ["mixerlens families lists them"]
+        near = get_close_matches(unknown[0], known, n=3) or ["mixerlens families lists them"]
         raise InputError(f"no family is called {unknown[0]!r}: {', '.join(near)}")
     rows = []
     for done, name in enumerate(wanted):
         if progress:
             progress(name, done, len(wanted))
-        rows.append(_member(FAMILIES[name], seeds))
+        rows.append(_member(FAMILIES[name], seeds) if name in FAMILIES else _outsider(outsiders[name], seeds))
     return rows
 
 
@@ -98,6 +101,34 @@ def _member(family: Family, seeds: int) -> Row:
         note=family.note,
         bar=family.bar,
         holds=error <= family.bar,
+    )
+
+
+def _outsider(mixer: Outsider, seeds: int) -> Row:
+    """A mixer that is no member; its row holds where the witness shows it on every seed."""
+    try:
+        witness, holds = str([mixer.witness(seed) for seed in range(seeds)][0]), True
+    except RuntimeError as missed:
+        witness, holds = str(missed), False
+    return Row(
+        name=mixer.name,
+        title=mixer.title,
+        member=False,
+        function=mixer.name,
+        error=None,
+        reference=f"{mixer.reference.__module__}.{mixer.reference.__name__}",
+        state="",
+        readout="",
+        evolution="",
+        key="",
+        normalizer="",
+        recurrence="",
+        rank=None,
+        source=mixer.source,
+        note=mixer.note,
+        bar=None,
+        holds=holds,
+        witness=witness,
     )
 
 

@@ -23,7 +23,7 @@ __all__ = [
     "slstm",
     "stick_breaking_attention",
     "top_k_attention",
-    "ttt_linear",
+    "ttt_layer_norm",
     "ttt_mlp",
 ]
 
@@ -120,7 +120,7 @@ OUTSIDERS: tuple[Outsider, ...] = (
         "which keys a row sees is chosen by all its scores; linear in v once the mask is fixed",
     ),
     Outsider(
-        "ttt_linear",
+        "ttt_layer_norm",
         "test-time training with a linear memory and layer norm",
         _ttt,
         "linear",
@@ -174,9 +174,9 @@ def top_k_attention(*arguments: Any, **named: Any) -> NoReturn:
     _BY_NAME["top_k_attention"].refuse()
 
 
-def ttt_linear(*arguments: Any, **named: Any) -> NoReturn:
+def ttt_layer_norm(*arguments: Any, **named: Any) -> NoReturn:
     """TTT-Linear with layer norm, not a member: raises NonMemberError, not linear in v. Source: arXiv 2407.04620."""
-    _BY_NAME["ttt_linear"].refuse()
+    _BY_NAME["ttt_layer_norm"].refuse()
 
 
 def ttt_mlp(*arguments: Any, **named: Any) -> NoReturn:

@@ -60,7 +60,7 @@ def top_k_attention(
     return torch.stack(rows, dim=1)
 
 
-def ttt_linear(
+def ttt_layer_norm(
     query: Tensor, key: Tensor, value: Tensor, *, weight: Tensor, rate: Tensor, mini_batch: int = 1, eps: float = 1e-6
 ) -> Tensor:
     """``f(x; W) = x + LN(W x)``; W takes a step against the gradient of ``|f(k_t; W) - v_t|^2``; ``y_t = f(q_t; W_t)``.
@@ -87,7 +87,7 @@ def ttt_mlp(
     mini_batch: int = 1,
     eps: float = 1e-6,
 ) -> Tensor:
-    """As :func:`ttt_linear` with ``f(x; W) = x + LN(W2 gelu(W1 x))``.
+    """As :func:`ttt_layer_norm` with ``f(x; W) = x + LN(W2 gelu(W1 x))``.
 
     first (heads, hidden, dim), second (heads, dim, hidden); hidden is 4 dim in the paper.
     Source: TTT-MLP, Sun et al., arXiv 2407.04620.
