@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mixerlens import families, oracle, references
-from mixerlens.errors import InputError
-from mixerlens.families import FAMILIES, Draw, Family, register
+from mixerlens.errors import InputError, NonMemberError
+from mixerlens.families import FAMILIES, Draw, Family, outsiders, register
 
 MEMBERS = list(FAMILIES)
 RECURRENT = [name for name, f in FAMILIES.items() if f.recurrence == "finite"]
@@ -153,3 +153,23 @@ def test_an_unknown_family_is_named():
 def test_names_are_taken_once():
     with pytest.raises(InputError, match="registered already"):
         register(Family(**{**vars(FAMILIES["mamba"]), "title": "another"}))
+
+
+@pytest.mark.parametrize("outsider", outsiders.OUTSIDERS, ids=lambda x: x.name)
+def test_a_non_member_is_refused_with_its_witness(outsider):
+    with pytest.raises(NonMemberError, match="is not a member") as caught:
+        getattr(families, outsider.name)(query=None, anything=3)
+    assert caught.value.witness.outcome == "refutes"
+    (row,) = families.measure([outsider.name])
+    assert row.holds
+    assert not row.member
+    assert str(caught.value.witness) == row.witness
+
+
+def test_a_witness_that_does_not_show_fails_the_row(monkeypatch):
+    """A mean over the past is linear in its values: no witness against it."""
+    mean = lambda query, key, value, **_: value.cumsum(1)  # noqa: E731
+    monkeypatch.setattr(references.outsiders, "lstm", mean)
+    (row,) = families.measure(["lstm"])
+    assert not row.holds
+    assert "does not refute" in row.witness
