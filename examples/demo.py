@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 import mixerlens as ml
+from mixerlens.report.words import unit_of
 
 SPECIMENS = Path(__file__).resolve().parents[1] / "specimens"
 TOKENS = 384
@@ -70,7 +71,7 @@ def show(name: str, lens: ml.Lens, inputs, folder: Path, known_faults: dict[str,
             console.print(f"[yellow]{check}: a known fault of the library, found as it should be:[/] {reason}.")
         else:
             console.print(f"[red]{check}: the known fault was not found:[/] {reason}.")
-    console.print(certificate.render())
+    console.print(certificate.render(unit_of(trace)))
     for check in sorted(failed - known_faults.keys()):
         console.print(f"[red]{check}: fails, and is not known to.[/]")
     folder.mkdir(parents=True, exist_ok=True)

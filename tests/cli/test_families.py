@@ -37,6 +37,7 @@ def test_names_and_a_file(mixerlens, tmp_path):
 
 
 def test_an_unknown_name_is_one_line(mixerlens):
-    result = mixerlens("families", "mamb")
+    result = mixerlens("families", "mambo")
     assert result.exit_code == 2
-    assert result.stderr == "mixerlens: no family is called 'mamb': mamba, mamba2\n"
+    assert result.stderr.startswith("mixerlens: no family is called 'mambo': mamba")
+    assert result.stderr.count("\n") == 1

@@ -166,7 +166,7 @@ def test_the_table_shows_every_failure_and_escapes_what_it_prints():
     out = io.StringIO()
     Console(file=out, width=220).print(Certificate(checks).render())
     text = out.getvalue()
-    assert "does not hold" in text
+    assert "1 of 3 checks fails" in text
     assert "model, worst of 2" in text and "worst" in text and "fine" not in text
     assert "[red]not markup[/red]" in text
     assert "2.0e-01" in text and "token 7" in text

@@ -11,9 +11,6 @@ PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "n/a"
 FIELDS = (
     "check", "variant", "status", "max_abs", "max_rel", "tolerance", "reason", "layer", "head", "position",
 )  # fmt: skip
-COLUMNS = ("check", "variant", "status", "rel. error", "allowed (rel.)", "absolute", "worst at", "note")
-NUMBERS = ("rel. error", "allowed (rel.)", "absolute")
-COLOURS = {PASS: "green", FAIL: "bold red", NOT_APPLICABLE: "dim"}
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,60 +56,8 @@ class Certificate:
     def to_json(self) -> dict[str, Any]:
         return {"passed": self.passed, "checks": [check.to_json() for check in self.checks]}
 
-    def render(self) -> Any:
-        """A rich table: the worst operator check of each variant, every other check, and the reasons as notes."""
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
+    def render(self, unit: str = "token") -> Any:
+        """What ``rich`` prints; see ``report.certificate_table``. unit: what a position counts."""
+        from mixerlens.report import certificate_table
 
-        table = Table(title="certificate: " + ("holds" if self.passed else "does not hold"), title_justify="left")
-        for name in COLUMNS:
-            justify = "right" if name in NUMBERS else "left"
-            table.add_column(name, justify=justify, no_wrap=name in ("status", *NUMBERS), overflow="fold")
-        notes: dict[str, int] = {}
-        for checks, variant in self._shown():
-            check = checks[0]
-            names = ", ".join(dict.fromkeys(c.check for c in checks))
-            reason = f"does not apply: {check.reason}" if check.status == NOT_APPLICABLE else check.reason
-            note = str(notes.setdefault(reason, len(notes) + 1))
-            numbers = (_number(check.max_rel), _number(check.tolerance), _number(check.max_abs))
-            cells = (names, variant, Text(check.status, COLOURS[check.status]), *numbers, _where(check), note)
-            table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells))  # text: nothing is read as markup
-        return Group(table, *(Text(f"{number}  {reason}") for reason, number in notes.items()))
-
-    def _shown(self) -> list[tuple[list[Check], str]]:
-        """The checks of each row, its own first, and its variant.
-
-        Operator checks that pass are many: the worst stands for those of a variant. Checks that do not apply for the
-        same reason share a row.
-        """
-        groups: dict[tuple[Any, ...], list[Check]] = {}
-        for k, check in enumerate(self.checks):
-            key: tuple[Any, ...] = (k,)
-            if check.status == NOT_APPLICABLE:
-                key = (NOT_APPLICABLE, check.reason)
-            elif check.check == "operator" and check.status == PASS:
-                key = (PASS, check.variant)
-            groups.setdefault(key, []).append(check)
-        shown = []
-        for group in groups.values():
-            worst = max(group, key=lambda c: (c.max_rel or 0) / (c.tolerance or 1))
-            if len(group) == 1:
-                shown.append((group, worst.variant))
-            elif worst.status == NOT_APPLICABLE:
-                shown.append((group, ""))
-            else:
-                shown.append(([worst], f"{worst.variant}, worst of {len(group)}"))
-        return shown
-
-
-def _number(x: float | None) -> str:
-    return "" if x is None else f"{x:.1e}"
-
-
-def _where(check: Check) -> str:
-    """Where the error is largest; an error of zero is nowhere."""
-    if check.max_abs == 0:
-        return ""
-    parts = (("layer", check.layer), ("head", check.head), ("token", check.position))
-    return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
+        return certificate_table(self, unit)
