@@ -153,6 +153,7 @@ def test_the_kernel_of_a_shift(cells, size, filled, time, gradient, complex_):
 
 REFUSED = {
     "twice a decay": lambda: evolution.DiagonalPlusRankOne(torch.ones(4), torch.ones(4), torch.ones(4), torch.ones(4)),
+    "twice a log_decay": lambda: evolution.Delta(torch.ones(4), torch.ones(()), torch.zeros(()), torch.ones(())),
     "left has 4": lambda: evolution.DiagonalPlusRankOne(torch.ones(4), torch.ones(5)),
     "right holds NaN": lambda: evolution.DiagonalPlusRankOne(torch.ones(4), torch.full((4,), torch.nan)),
     "inner must be": lambda: evolution.ReadBeforeWrite(torch.ones(3)),  # type: ignore[arg-type]

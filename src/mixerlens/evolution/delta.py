@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Factors, parameter
+from mixerlens.evolution.base import Factors
 from mixerlens.evolution.correction import ScalarChain, aligned, corrected
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
@@ -33,8 +33,7 @@ class Delta(Decayed):
     chunk: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
-        for name, x in self.tensors().items():
-            object.__setattr__(self, name, parameter(name, x, 1 if name == "direction" else 0))
+        self.settle({"direction": 1})
 
     def step(self, state: Tensor, t: int) -> Tensor:
         heads = max(state.shape[1], self.beta.shape[2], self.direction.shape[2])

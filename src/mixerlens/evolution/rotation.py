@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Carry, Factors, parameter
+from mixerlens.evolution.base import Carry, Factors
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
 
@@ -63,8 +63,7 @@ class Rotation(Decayed):
             raise InputError(f'layout is {self.layout!r}: use "half" (llama) or "interleaved" (GPT-J)')
         if self.angle.is_complex() or not bool(torch.isfinite(self.angle).all()):
             raise InputError("rotation angles must be real and finite, in radians")
-        for name, x in self.tensors().items():
-            object.__setattr__(self, name, parameter(name, x, 1 if name == "angle" else 0))
+        self.settle({"angle": 1})
 
     def step(self, state: Tensor, t: int) -> Tensor:
         turned = rotate(state.mT, wide(tile(self.angle, t, t + 1)), self.layout).mT
