@@ -99,6 +99,7 @@ def test_the_query_of_slot_attention_depends_on_the_history_nonlinearly():
     assert error(two, one) > 0.1
 
 
+@torch.no_grad()
 def test_lightning_attention_is_minimaxs():
     """MiniMax's layer in blocks, in float64, with its norm, gate and projections taken out."""
     from transformers import MiniMaxConfig

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from capture import tiny
 from mixerlens import families, references
 from mixerlens.errors import InputError
 
@@ -34,6 +35,7 @@ def drawn(size: float = 3.0) -> dict:
 @pytest.mark.parametrize("size", [3.0, 60.0])
 def test_mlstm_is_transformers(size):
     """Their recurrence carries a unit at each token; eps, which is no part of the model, is 0."""
+    tiny.config("xlstm")  # makes transformers' own xLSTM importable where half of another one is installed
     from transformers.models.xlstm import modeling_xlstm
 
     given, v = drawn(size), randn(BATCH, TIME, HEADS, WIDTH)
