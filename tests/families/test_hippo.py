@@ -90,3 +90,19 @@ def test_refusals(monkeypatch):
     monkeypatch.setenv("MIXERLENS_MEMORY_BUDGET", "100")
     with pytest.raises(MemoryBudgetError, match="HiPPO-LegS's matrices needs 640 bytes"):
         families.hippo_legs(query=q)
+
+
+def test_lag_operators_of_legendre_polynomials_are_hippo():
+    """The matrices of [0, t], by a matrix exponential of the LegS matrix, in the general lag-operator form."""
+    state, time = 6, 50
+    n = torch.arange(state, dtype=torch.float64)
+    A = torch.tril(torch.sqrt((2 * n[:, None] + 1) * (2 * n + 1)), -1) + torch.diag(n + 1)
+    powers = [torch.from_numpy(expm(A.numpy() * np.log(t / (t + 1)))) for t in range(1, time)]
+    lag = torch.stack([torch.zeros(state, state).double(), *powers])
+    q, v = torch.randn(2, time, 3, state).double(), torch.randn(2, time, 3, 2).double()
+    first = torch.eye(state).double()[0]
+    op = families.lag_operator_ssm(lag=lag[None], projection=(first - lag[..., 0])[None], query=q).operator()
+    want = families.hippo_legs(query=q).operator() @ v
+    assert (op @ v - want).abs().max() <= 1e-12 * want.abs().max()
+    with pytest.raises(InputError, match="lag must be"):
+        families.lag_operator_ssm(lag=lag, projection=lag[..., 0], query=q)

@@ -11,11 +11,12 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.evolution import Dense
 from mixerlens.families.checks import tensors
+from mixerlens.families.draw import Draw
 from mixerlens.families.family import Family, register
 from mixerlens.operator.memory import require
 from mixerlens.support import Support
 
-__all__ = ["hippo_legs"]
+__all__ = ["hippo_legs", "lag_operator_ssm"]
 
 
 def hippo_legs(
@@ -63,6 +64,36 @@ def hippo_legs(
     )
 
 
+def lag_operator_ssm(
+    lag: Float[Tensor, "#batch time state state"],
+    projection: Float[Tensor, "#batch time state"],
+    query: Inexact[Tensor, "batch time heads state"],
+    segments: Int[Tensor, "batch time"] | None = None,
+) -> CoefficientDynamics:
+    """c_t = lag_t c_{t-1} + projection_t f_t, y_t = q_t^T c_t: a state that holds a window of the past in a basis.
+
+    lag (batch | 1, time, state, state): the matrix that re-expands, in the basis of the window that ends at t, what
+    the basis of the window before it held; projection (batch | 1, time, state): what the newest token adds. Both are
+    the caller's: they follow from inner products of the chosen basis with itself on the longer, or warped, time axis.
+    Legendre polynomials on [0, t] give HiPPO-LegS (`hippo_legs`, which forms them). query (batch, time, heads, state);
+    values f (batch, time, heads, value_dim). State ``state`` numbers a value channel. Raises InputError for sizes that
+    do not fit. Source: arXiv 2512.18965 (its recurrence; no particular basis).
+    """
+    tensors(lag=lag, projection=projection, query=query)
+    if lag.dim() != 4 or query.dim() != 4 or lag.shape != (*projection.shape, query.shape[-1]):
+        raise InputError(
+            "lag must be (batch, time, state, state), projection (batch, time, state), query (batch, time, heads, "
+            "state): got "
+            f"{tuple(lag.shape)}, {tuple(projection.shape)}, {tuple(query.shape)}"
+        )
+    return CoefficientDynamics(
+        query=query,
+        key=projection[:, :, None],
+        evolution=Dense(lag[:, :, None]),
+        support=Support(segments=segments),
+    )
+
+
 def legs_power(ratio: Float[Tensor, " count"], state: int) -> Float[Tensor, "count state state"]:
     """ratio^A for the LegS matrix A and ratios in [0, 1], in float64.
 
@@ -98,6 +129,14 @@ def _clock(segments: Tensor | None, time: int) -> Tensor:
     return place - torch.where(begins, place, 0).cummax(1).values
 
 
+def _warped(d: Draw) -> dict:
+    """Legendre polynomials on [0, t^p] with a drawn p: HiPPO-LegS in a warped time."""
+    past = torch.arange(d.time, dtype=torch.float64)
+    lag = legs_power((past / (past + 1)) ** d.uniform(1, low=0.5, high=2.0), d.dim)
+    first = torch.eye(d.dim, dtype=torch.float64)[0]
+    return {"lag": lag[None], "projection": (first - lag[..., 0])[None], "query": d.vectors(), "value": d.values()}
+
+
 register(
     Family(
         name="hippo_legs",
@@ -109,5 +148,16 @@ register(
         state="N",
         source="arXiv 2008.07669",
         note="zero-order hold in log t: the exact Legendre coefficients of a held signal",
+    ),
+    Family(
+        name="lag_operator_ssm",
+        title="Lag-operator SSM",
+        function=lag_operator_ssm,
+        example=_warped,
+        evolution="dense lower triangular, depends on t",
+        key="projection of the newest token ; q",
+        state="N",
+        source="arXiv 2512.18965",
+        note="the matrices of the basis are the caller's; Legendre polynomials on [0, t] give HiPPO-LegS",
     ),
 )

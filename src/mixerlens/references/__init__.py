@@ -21,7 +21,7 @@ from .differential import differential_attention
 from .gated import gated_linear_attention
 from .gated_scalar import dechunk_ema, min_gru, min_lstm, rg_lru
 from .hgrn import gated_slot_attention, hgrn2
-from .hippo import hippo_legs
+from .hippo import hippo_legs, lag_operator_ssm
 from .linear import linear_attention
 from .log_linear import log_linear_attention
 from .longhorn import longhorn
@@ -58,6 +58,7 @@ _FUNCTIONS: tuple[Callable, ...] = (
     gated_slot_attention,
     hgrn2,
     hippo_legs,
+    lag_operator_ssm,
     hyena,
     kimi_delta_attention,
     linear_attention,

@@ -1,11 +1,11 @@
-"""HiPPO-LegS (Gu et al., arXiv 2008.07669): ``c'(t) = -A c / t + b f / t``, solved exactly for a held signal."""
+"""HiPPO-LegS (arXiv 2008.07669): ``c'(t) = -A c / t + b f / t``, solved for a held signal; lag operators in general."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .plain import boundaries, per_head, read
+from .plain import boundaries, double, per_head, read
 
 
 def hippo_legs(*, value: Tensor, query: Tensor, length: int | None = None, segments: Tensor | None = None) -> Tensor:
@@ -34,4 +34,24 @@ def hippo_legs(*, value: Tensor, query: Tensor, length: int | None = None, segme
         rest = real[t] * still[:, None] * f[:, t, :, None, :]
         c = M @ (keep[t] * c - rest) + rest
         rows.append(real[t][..., 0] * read(q[:, min(t, q.shape[1] - 1)], c))
+    return torch.stack(rows, dim=1)
+
+
+def lag_operator_ssm(
+    *, value: Tensor, lag: Tensor, projection: Tensor, query: Tensor, segments: Tensor | None = None
+) -> Tensor:
+    """``c_t = lag_t c_{t-1} + projection_t f_t``, ``y_t = q_t . c_t``.
+
+    value (batch, time, heads, value_dim); lag (batch | 1, time, state, state); projection (batch | 1, time, state);
+    query (batch, time, heads, state).  Returns (batch, time, heads, value_dim) float64.
+    """
+    heads = max(query.shape[2], value.shape[2])
+    q, f, lag, projection = per_head(query, heads), per_head(value, heads), double(lag), double(projection)
+    keep, real = boundaries(segments, f.shape[0], f.shape[1])
+    c = torch.zeros(f.shape[0], heads, q.shape[3], f.shape[3], dtype=torch.float64)
+    rows = []
+    for t in range(f.shape[1]):
+        write = projection[:, t, None, :, None] * f[:, t, :, None, :]
+        c = keep[t] * (lag[:, t, None] @ c) + real[t] * write
+        rows.append(real[t][..., 0] * read(q[:, t], c))
     return torch.stack(rows, dim=1)
