@@ -19,8 +19,8 @@ scaled by 4, to the stated tolerance.
 
 - phi = identity: the ranks of the blocks of alpha below the diagonal (the state rank) stop growing with the length,
   at half of what could be seen at most. A causal linear recurrence with that many numbers then exists. "member" if
-  the coefficients are linear in q_i up to eta_i; "member by lifting" if they are a polynomial in it, or any other
-  function of it (a feature map or a chained system inside).
+  the coefficients are linear in q_i up to eta_i; "member by lifting" if they are a polynomial in it (then a rank up
+  to the number of monomials will do), or any other function of it (a feature map or a chained system inside).
 - phi = exp, sigmoid, softplus, relu, relu squared: the same for the scores phi^{-1}(alpha).
 - phi = identity or exp with coefficients that read no key but k_j: a register of at most n T numbers holds them
   (long convolutions, tables of relative biases).

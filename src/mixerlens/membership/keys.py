@@ -55,13 +55,19 @@ def causal(probe: Probe, alpha: Tensor) -> Finding:
 
 
 def third_keys(probe: Probe, alpha: Tensor, is_causal: bool) -> ThirdKeys:
-    """Change the key of a few tokens, one at a time, to that of another token, and look at the others' coefficients."""
+    """Change the key of a few tokens, one at a time, to that of another token, and look at the others' coefficients.
+
+    Half of them are the tokens with most mass, which become some other token; the rest become the heaviest token.
+    """
     time = probe.time
-    inside = [m for m in probe.tokens(time) if not is_causal or 0 < m < time - 3][:CHANGED]
+    mass = alpha.abs().sum((0, 1, 2))
+    inside = [m for m in probe.tokens(time) if not is_causal or 0 < m < time - 3]
+    heavy = sorted(inside, key=lambda m: -float(mass[m]))[: CHANGED // 2]
+    changes = [(m, next(t for t in probe.tokens(2) if t != m)) for m in heavy]
+    changes += [(m, heavy[0]) for m in inside if m not in heavy][: CHANGED - CHANGED // 2]
     future = earlier = other = 0.0
     flip = None
-    for m in inside:
-        source = next(t for t in probe.tokens(2) if t != m)
+    for m, source in changes:
         moved = probe.coefficients(key=_changed(probe, m, source, 1.0))
         moved = moved.tril() if is_causal else moved
         apart = torch.arange(time) != m
@@ -73,7 +79,7 @@ def third_keys(probe: Probe, alpha: Tensor, is_causal: bool) -> ThirdKeys:
         earlier = max(earlier, _turned(alpha[:, :, rows][..., later], moved[:, :, rows][..., later]))
         other = max(other, _turned(alpha[:, :, rows][..., apart], moved[:, :, rows][..., apart]))
         flip = _larger(flip, _flipped(alpha, moved, rows, later, m, source))
-    return ThirdKeys(tuple(inside), future, earlier, other, flip)
+    return ThirdKeys(tuple(m for m, _ in changes), future, earlier, other, flip)
 
 
 def _changed(probe: Probe, m: int, source: int, share: float) -> Tensor:
@@ -83,11 +89,15 @@ def _changed(probe: Probe, m: int, source: int, share: float) -> Tensor:
 
 
 def _turned(before: Tensor, after: Tensor) -> float:
-    """How far the rows of ``after`` are from multiples of those of ``before``, relative; the worst row."""
+    """How far the rows of ``after`` are from multiples of those of ``before``, relative; the worst row.
+
+    A row a thousand times smaller than the largest counts as that: its rounding may be that of larger ones.
+    """
     norm = (before.abs() ** 2).sum(-1, keepdim=True)
     factor = (before.conj() * after).sum(-1, keepdim=True) / torch.where(norm > 0, norm, 1.0)
     off = torch.linalg.vector_norm(after - factor * before, dim=-1)
     size = torch.linalg.vector_norm(after, dim=-1)
+    size = torch.maximum(size, 1e-3 * size.amax(-1, keepdim=True))
     return float(torch.where(size > 0, off / torch.where(size > 0, size, 1.0), 0.0).max())
 
 

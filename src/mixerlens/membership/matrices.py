@@ -30,13 +30,12 @@ def matrix_valued(probe: Probe, findings: list[Finding]) -> dict[str, Any]:
     causal = bool(sizes.triu(1).max() <= probe.exact * sizes.max())
     growth = crossing(matrix, None, probe.ranks)
     finite = causal and growth.plateau and growth.gap <= probe.ranks.gap
-    numbers = {f"{growth.side // 2} tokens": growth.half_rank, f"{growth.side} tokens": growth.rank, "gap": growth.gap}
     if finite:
         told = f"one state of {growth.rank} numbers carries all {size} channels"
     else:
         told = "no state of fixed size was seen" if causal else "later tokens are read"
     bar = f"no growth from half to all, at most {growth.cap // 2}, gap <= {probe.ranks.gap:g}"
-    findings.append(Finding("state rank", "proves" if finite else "note", told, numbers, bar))
+    findings.append(Finding("state rank", "proves" if finite else "note", told, growth.numbers, bar))
     what = f"its coefficients are {size} x {size} matrices, and {told}"
     if not finite:
         return decision("undecided", f"{what}: ask about one entry or one mode at a time")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 TOLERANCES = (1e-3, 1e-6, 1e-10)
-CUTS = 5
+SQUARES, CUTS = 5, 17  # cuts looked at: with square blocks, with whole ones
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ class Growth:
         return self.side >= 2 and self.rank == self.half_rank and 2 * self.rank <= self.cap
 
     @property
-    def grows(self) -> bool:
-        return self.rank > self.half_rank
+    def numbers(self) -> dict[str, Any]:
+        """For a finding."""
+        named = {f"rank at {self.side // 2} tokens": self.half_rank, f"at {self.side}": self.rank, "gap": self.gap}
+        return named | {f"counted at {', '.join(f'{t:g}' for t in TOLERANCES)}": list(self.ranks)}
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,21 @@ def crossing(matrix: Tensor, valid: Tensor | None, bars: Bars) -> Growth:
     """Growth of the blocks matrix[..., t : t + side, t - side : t] below the diagonal, over several cuts t.
 
     matrix: (systems, time, time) or (systems, time, time, m, m) with m x m matrices as entries. valid: (time, time)
-    bool; blocks hold valid entries only.
+    bool; blocks hold valid entries only. Where all below the diagonal are valid, the rank is that of whole blocks
+    matrix[..., t:, :t] too.
     """
     time = matrix.shape[1]
-    side = largest_side(valid, time) if valid is not None else time // 2
-    size = matrix.shape[-1] if matrix.dim() == 5 else 1
-    return _growth(lambda h: [_below(matrix, t, h) for t in _cuts(valid, time, h)], side, bars, size)
+    fits = _fits(valid, time)
+    side = next((h for h in range(time // 2, 0, -1) if fits(h)), 0)
+    if side < 2:
+        return Growth(side, 0, 0)
+
+    def squares(h: int) -> list[Tensor]:
+        return [_block(matrix, slice(t, t + h), slice(t - h, t)) for t in _even(fits(h), SQUARES)]
+
+    whole = _even(list(range(1, time)), CUTS) if side == time // 2 else []
+    large = squares(side) + [_block(matrix, slice(t, time), slice(0, t)) for t in whole]
+    return _growth(large, squares(side // 2), side, bars, matrix.shape[-1] if matrix.dim() == 5 else 1)
 
 
 def corner(matrix: Tensor, valid: Tensor | None, bars: Bars) -> Growth:
@@ -71,55 +83,60 @@ def corner(matrix: Tensor, valid: Tensor | None, bars: Bars) -> Growth:
     side = matrix.shape[1]
     if valid is not None and not bool(valid.all()):
         return Growth(0, 0, 0)
-    return _growth(lambda h: [matrix[:, :h, :h]], side, bars)
+    return _growth([matrix], [matrix[:, : side // 2, : side // 2]], side, bars)
 
 
-def _growth(blocks: Callable[[int], list[Tensor]], side: int, bars: Bars, size: int = 1) -> Growth:
-    if side < 2:
-        return Growth(side, 0, 0)
-    large, small = ([v for b in blocks(h) for v in torch.linalg.svdvals(b)] for h in (side, side // 2))
-    (rank, gap), (half, _) = (_sharpest(large, bars), _sharpest(small, bars))
-    counted = tuple(max(int((v > tol * v[0]).sum()) for v in large) for tol in TOLERANCES)
-    return Growth(side, rank, half, gap, counted, size)
+def _growth(large: list[Tensor], small: list[Tensor], side: int, bars: Bars, size: int = 1) -> Growth:
+    spectra, halves = ([v for b in blocks for v in torch.linalg.svdvals(b)] for blocks in (large, small))
+    rank, gap = _sharpest(spectra, bars)
+    counted = tuple(max(int((v > tol * v[0]).sum()) for v in spectra) for tol in TOLERANCES)
+    return Growth(side, rank, _sharpest(halves, bars)[0], gap, counted, size)
 
 
 def _sharpest(spectra: list[Tensor], bars: Bars) -> tuple[int, float]:
     """The largest rank of several blocks, and the worst gap, from singular values in descending order.
 
     A block's rank ends where its singular values fall the most, if that is below the tolerance and by more than the
-    gap asked for; otherwise at the tolerance.
+    gap asked for; otherwise at the tolerance. A block too small for the largest rank has no gap to show.
     """
-    best, worst = 0, 0.0
+    found = []
     for values in spectra:
         if values[0] == 0:
             continue
         size = (values / values[0]).clamp(min=bars.floor)
         fall = torch.where(size[1:] <= bars.tolerance, size[1:] / size[:-1], 1.0)
         if len(fall) and float(fall.min()) <= bars.gap:
-            rank, gap = int(fall.argmin()) + 1, float(fall.min())
+            found.append((int(fall.argmin()) + 1, float(fall.min()), len(size)))
         else:
             rank = int((size > bars.tolerance).sum())
-            gap = float(size[rank] / size[rank - 1]) if rank < len(size) else 1.0
-        best, worst = max(best, rank), max(worst, gap)
-    return best, worst
+            found.append((rank, float(size[rank] / size[rank - 1]) if rank < len(size) else 1.0, len(size)))
+    best = max((rank for rank, _, _ in found), default=0)
+    return best, max((gap for _, gap, count in found if count > best), default=0.0 if best == 0 else 1.0)
 
 
-def _below(matrix: Tensor, t: int, side: int) -> Tensor:
-    block = matrix[:, t : t + side, t - side : t]
+def _block(matrix: Tensor, rows: slice, columns: slice) -> Tensor:
+    block = matrix[:, rows, columns]
     return block if block.dim() == 3 else block.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)
 
 
-def largest_side(valid: Tensor, time: int) -> int:
-    """The largest block across a cut that holds valid entries only."""
-    for side in range(time // 2, 0, -1):
-        if _cuts(valid, time, side):
-            return side
-    return 0
+def _fits(valid: Tensor | None, time: int) -> Callable[[int], list[int]]:
+    """For a side, the cuts t at which a square block across the diagonal fits and holds valid entries only."""
+    if valid is None:
+        return lambda side: list(range(side, time - side + 1))
+    count = torch.nn.functional.pad((~valid).long(), (1, 0, 1, 0)).cumsum(0).cumsum(1).tolist()
+
+    def cuts(side: int) -> list[int]:
+        lo, hi = range(time - 2 * side + 1), range(side, time - side + 1)
+        bad = lambda a, t: (  # noqa: E731
+            count[t + side][t] - count[t][t] - count[t + side][a] + count[t][a]
+        )
+        return [t for a, t in zip(lo, hi, strict=True) if not bad(a, t)]
+
+    return cuts
 
 
-def _cuts(valid: Tensor | None, time: int, side: int) -> list[int]:
-    """At most ``CUTS`` evenly spaced cuts at which a block of this side fits."""
-    fit = [t for t in range(side, time - side + 1) if valid is None or bool(valid[t : t + side, t - side : t].all())]
-    if len(fit) <= CUTS:
-        return fit
-    return [fit[round(k * (len(fit) - 1) / (CUTS - 1))] for k in range(CUTS)]
+def _even(cuts: list[int], most: int) -> list[int]:
+    """At most so many of the cuts, evenly spread."""
+    if len(cuts) <= most:
+        return cuts
+    return [cuts[round(k * (len(cuts) - 1) / (most - 1))] for k in range(most)]

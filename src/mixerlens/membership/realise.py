@@ -13,7 +13,7 @@ from mixerlens.errors import InputError
 from mixerlens.membership.keys import ThirdKeys
 from mixerlens.membership.probe import Probe
 from mixerlens.membership.profile import CONSTANT, EXPONENTIAL, LINEAR
-from mixerlens.membership.ranks import TOLERANCES, Growth, corner, crossing
+from mixerlens.membership.ranks import Growth, corner, crossing
 from mixerlens.membership.readouts import HALVES, INVERSES, scores
 from mixerlens.membership.record import Finding
 
@@ -74,11 +74,9 @@ class Search:
         if self.kinds <= {CONSTANT, EXPONENTIAL}:
             return decision("member", f"phi = exp in the query, and {what}: a window{self._chained}", "exp", rank)
         if self.kinds <= POLYNOMIAL:
-            degree = max(int(kind.split()[-1]) for kind in self.kinds - AFFINE)
-            n = self.probe.query.shape[-1]
-            lifted = f"phi is a polynomial of degree {degree} in the query, lifted to monomials"
-            why = f"{what}: {lifted} (all of n = {n} are {comb(n + degree, degree)})"
-            return decision("member by lifting", why + self._chained, f"polynomial of degree {degree}", rank)
+            lifted = f"phi is a polynomial of degree {self._degree} in the query, lifted to monomials"
+            why = f"{what}: {lifted} (all of n = {self.probe.query.shape[-1]} are {self._monomials})"
+            return decision("member by lifting", why + self._chained, f"polynomial of degree {self._degree}", rank)
         why = f"{what}, but not on the query as given: a feature map or a chained system is inside"
         return decision("member by lifting", why + self._chained, "identity", rank)
 
@@ -145,20 +143,37 @@ class Search:
         return (crossing if self.is_causal else corner)(matrix, valid, self.probe.ranks)
 
     def _settled(self, growth: Growth) -> bool:
-        """A plateau at an exact rank; for coefficients linear in the query, whose phi is known, at the tolerance."""
-        return growth.plateau and (growth.gap <= self.probe.ranks.gap or self.kinds <= AFFINE)
+        """A plateau at an exact rank; for coefficients linear in the query, whose phi is known, at the tolerance.
+
+        For a polynomial of degree e in n numbers an exact rank of C(n + e, e) at most, below what could be seen, will
+        do: it has no more monomials.
+        """
+        exact = growth.gap <= self.probe.ranks.gap
+        if self.kinds <= AFFINE:
+            return growth.plateau
+        return exact and (growth.plateau or (growth.rank < growth.cap and growth.rank <= self._monomials))
+
+    @property
+    def _degree(self) -> int:
+        """The degree of the coefficients in the query, 0 where they are no polynomial."""
+        return (
+            max((int(kind.split()[-1]) for kind in self.kinds - AFFINE), default=1) if self.kinds <= POLYNOMIAL else 0
+        )
+
+    @property
+    def _monomials(self) -> int:
+        """How many monomials of this degree, and lower, the numbers of a query have."""
+        return comb(self.probe.query.shape[-1] + self._degree, self._degree) if self._degree else 0
 
     def _report_state(self, growth: Growth, louder: Growth) -> None:
         kind = "state rank" if self.is_causal else "rank"
-        numbers: dict[str, Any] = {f"{growth.side // 2} tokens": growth.half_rank, f"{growth.side} tokens": growth.rank}
-        numbers |= {"gap": growth.gap, f"queries times {LOUDER:g}": louder.rank}
-        numbers |= {f"at {t:g}": r for t, r in zip(TOLERANCES, growth.ranks, strict=True)}
+        numbers: dict[str, Any] = growth.numbers | {f"with {LOUDER:g} x queries": louder.rank}
         if self.finite:
             told = f"the {kind} stops growing at {growth.rank}: that many numbers carry the past"
-        elif growth.grows:
-            told = f"the {kind} grows with the length: no recurrence of fixed size at this tolerance"
+        elif growth.rank == growth.cap:
+            told = f"the {kind} grows as long as it can be seen to grow, to {growth.rank} at {growth.side} tokens"
         elif not growth.plateau:
-            told = f"the {kind} is more than so few tokens can decide: give at least {4 * growth.rank}"
+            told = f"the {kind} is not settled by so few tokens: give {4 * growth.rank} for the {growth.rank} seen"
         else:
             told = f"the {kind} seems to stop growing, but its singular values fall off smoothly: a matter of tolerance"
         bars = self.probe.ranks

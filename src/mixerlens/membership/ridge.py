@@ -65,7 +65,7 @@ def ridge(probe: Probe, alpha: Tensor) -> Finding:
         f"{len(queries)} queries (of a pair usable at least {min(usable)}) of {slopes.shape[-1]} numbers"
     )
     flat = max(FLAT, 1024 * probe.precision)
-    bar = f"third singular value: member <= {flat:.0e}, none > {STEEP:g} while another pair keeps to {flat:.0e}"
+    bar = f"third singular value: member <= {flat:.0e}; > {STEEP:g} refutes where another pair keeps to {flat:.0e}"
     numbers = {"ranks": ranks, "third singular value": max(thirds), "smallest third": min(thirds)}
     if max(thirds) <= flat:
         told = f"log alpha_ij - log alpha_il varies in at most {max(ranks)} directions of the query"
