@@ -10,7 +10,7 @@ REPORTS ?= reports
 # one thread a test process: two on a busy machine are far slower for models this small
 TESTS  := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: setup demo smollm demo-smollm typeseg demo-typeseg docs-typeseg test browser-test lint format clean
+.PHONY: setup demo smollm demo-smollm typeseg demo-typeseg docs-typeseg verify-families test browser-test lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0 hatchling editables
 	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[hf,report,demo,dev]'
-	$(PIP) install --quiet -c constraints.txt --no-deps xlstm==2.0.6   # one file of it is a peer in the tests
+	@# a peer of the tests, where nothing imports it by accident: without its GPU kernels it would break transformers' xLSTM
+	$(PIP) install --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/peers xlstm==2.0.6
 	@touch $@
 
 demo: $(STAMP)
@@ -53,6 +54,10 @@ demo-typeseg: $(TYPESEG)
 # renews the numbers and figures of docs/typeseg.md
 docs-typeseg: $(TYPESEG)
 	$(PY) examples/typeseg_mamba.py --page docs/typeseg.md
+
+# a tiny random model of every recurrent and hybrid family of transformers, certified; ARGS=--json, ARGS="mamba rwkv"
+verify-families: $(STAMP)
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(PY) -m capture.verify_families $(ARGS)
 
 # browser tests run where Chromium is found and are skipped, with the reason, where it is not
 test: $(STAMP)

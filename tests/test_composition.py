@@ -239,3 +239,11 @@ def test_what_does_not_fit_is_refused_in_one_line():
         with pytest.raises(InputError) as refused:
             bad()
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1j, "a", None])
+def test_a_weight_that_is_no_number_is_refused(weight):
+    x = torch.ones(1, 3, 1, 2)
+    d = CoefficientDynamics(x, x)
+    with pytest.raises(InputError, match="give a finite number or a tensor"):
+        CoefficientSum((d, d), (1.0, weight))

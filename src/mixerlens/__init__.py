@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mixerlens import errors, evolution, families, normalizer, readout, support
+from mixerlens.composition import CoefficientSum
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.operator import CoefficientOperator, oracle, oracle_coefficients
+from mixerlens.operator import CoefficientOperator, SumOperator, oracle, oracle_coefficients
 
 if TYPE_CHECKING:
     from mixerlens import measures, report
@@ -39,8 +40,10 @@ __all__ = [
     "Check",
     "CoefficientDynamics",
     "CoefficientOperator",
+    "CoefficientSum",
     "Lens",
     "MixerCall",
+    "SumOperator",
     "Trace",
     "errors",
     "evolution",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -51,6 +52,8 @@ class CoefficientSum:
                 w = parameter(f"weight {p}", w, 0)
                 if any(size not in (1, have) for size, have in zip(w.shape, sizes[0], strict=True)):
                     raise InputError(f"weight {p} is {tuple(w.shape)}, the parts are {sizes[0]}: each axis equal or 1")
+            elif not isinstance(w, (int, float)) or not math.isfinite(w):
+                raise InputError(f"weight {p} is {w!r}: give a finite number or a tensor (batch, time, heads)")
             weights.append(w)
         object.__setattr__(self, "weights", tuple(weights))
 
@@ -123,7 +126,7 @@ class CoefficientSum:
         return self._change(lambda d: d.select_heads(index), lambda w: take_heads(w[..., None], index, count)[..., 0])
 
     def select_tokens(self, start: int, stop: int) -> CoefficientSum:
-        """The same mixer on the tokens start <= t < stop only, as if they came first, after the states of what came before."""
+        """The same mixer on the tokens start <= t < stop only, as if they came first: what came before is its state."""
         return self._change(lambda d: d.select_tokens(start, stop), lambda w: take_tokens(w, start, stop))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> CoefficientSum:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mixerlens.errors import InputError
 from mixerlens.evolution import Evolution, Factors, Identity
-from mixerlens.normalizer import NoNormalizer, Normalizer
+from mixerlens.normalizer import NoNormalizer, Normalizer, RowSumFloor
 from mixerlens.readout import Identity as IdentityReadout
 from mixerlens.readout import Readout
 from mixerlens.shapes import at, common, spread, take_heads, take_tokens, tile, working
@@ -77,6 +77,8 @@ class CoefficientDynamics:
             )
         if self.dtype.is_complex and self.readout.needs_real:
             raise InputError(f"readout {self.readout} is undefined on complex scores: take RealPart, or real inputs")
+        if isinstance(self.normalizer, RowSumFloor) and not self.readout.linear:
+            raise InputError(f"a floor under the row sum is defined for linear readouts, not for {self.readout}")
         _ = self.batch, self.time, self.heads
         self.evolution.check_length(self.time)
 
@@ -239,20 +241,28 @@ class CoefficientDynamics:
         )
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> CoefficientDynamics:
-        """Cast to float32 or float64 (complex parts to the complex dtype of that precision) or move to a device."""
+        """Cast to float32 or float64 (complex parts to the complex dtype of that precision) or move to a device.
+
+        Raises InputError where a number is too large for the precision asked for, or, under a row sum, too small for
+        it: a row of such numbers would be divided by a sum that has vanished.
+        """
         if dtype is not None and dtype not in (torch.float32, torch.float64):
             raise InputError(f"cast to float32 or float64, not {dtype}: complex parts follow")
+        small_counts = self.normalizer.row_sum and not self.readout.exponential
 
-        def move(x: Tensor) -> Tensor:
+        def move(name: str, x: Tensor) -> Tensor:
             target = dtype.to_complex() if dtype is not None and x.is_complex() else dtype
-            return x.to(device=device, dtype=target)
+            moved = x.to(device=device, dtype=target)
+            if moved.dtype.itemsize < x.dtype.itemsize:
+                _refuse_loss(name, x, moved, small_counts)
+            return moved
 
         return replace(
             self,
-            query=move(self.query),
-            key=move(self.key),
+            query=move("query", self.query),
+            key=move("key", self.key),
             evolution=self.evolution.to(dtype=dtype, device=device),
-            scaling=None if self.scaling is None else move(self.scaling),
+            scaling=None if self.scaling is None else move("scaling", self.scaling),
             normalizer=self.normalizer.to(dtype=dtype, device=device),
             support=self.support if device is None else self.support.to(torch.device(device)),
         )
@@ -267,6 +277,17 @@ class CoefficientDynamics:
             scaling=None if self.scaling is None else self.scaling.detach(),
             normalizer=self.normalizer.detach(),
         )
+
+
+def _refuse_loss(name: str, x: Tensor, narrow: Tensor, small_counts: bool) -> None:
+    """Raise InputError where a cast has overflowed, or emptied what a row sum would have to divide by."""
+    size, limits = x.abs(), torch.finfo(narrow.dtype)
+    lost = torch.isfinite(size) & (size > limits.max)
+    if small_counts:
+        lost = lost | ((size > 0) & (size < limits.tiny))
+    if bool(lost.any()):
+        worst = float(size[lost][0])
+        raise InputError(f"{name} holds {worst:.3g}, which {narrow.dtype} does not: stay in {x.dtype}")
 
 
 def _refuse_nan(name: str, x: Tensor) -> None:

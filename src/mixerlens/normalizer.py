@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.errors import InputError
 from mixerlens.readout import Readout
 from mixerlens.shapes import take_heads, take_tokens, tile
 
@@ -127,17 +127,15 @@ class RowSumFloor(RowSum):
     floor: Tensor
 
     def __post_init__(self) -> None:
-        if self.floor.dim() != 3 or self.floor.is_complex() or not bool((self.floor >= 0).all()):
-            raise InputError(f"floor must be real, not negative, (batch, time, heads); got {tuple(self.floor.shape)}")
+        if not isinstance(self.floor, Tensor) or self.floor.dim() != 3 or self.floor.is_complex():
+            told = tuple(self.floor.shape) if isinstance(self.floor, Tensor) else self.floor
+            raise InputError(f"floor must be a real tensor (batch, time, heads), got {told}")
+        if not bool((self.floor >= 0).all()):
+            raise InputError(f"floor must not be negative or NaN, its smallest value is {float(self.floor.min()):.3g}")
 
     def eta(self, total: Tensor, readout: Readout, rows: tuple[int, int]) -> Tensor:
         floor = tile(self.floor[..., None], *rows).to(total.device, total.dtype.to_real())
-        return torch.maximum(total.abs(), floor)
-
-    def coefficients(self, readout: Readout, scores: Tensor, mask: Tensor, rows: tuple[int, int]) -> Tensor:
-        if not readout.linear:
-            raise UnsupportedError(f"a floor under the row sum is defined for linear readouts, not for {readout}")
-        return super().coefficients(readout, scores, mask, rows)
+        return torch.maximum(total.abs(), floor)  # a row without anything under a floor of 0 is 0 / 0
 
     def take_heads(self, index: Sequence[int], heads: int) -> RowSumFloor:
         return RowSumFloor(take_heads(self.floor[..., None], index, heads)[..., 0])
@@ -146,7 +144,9 @@ class RowSumFloor(RowSum):
         return RowSumFloor(take_tokens(self.floor, lo, hi))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> RowSumFloor:
-        return RowSumFloor(self.floor.to(device=device, dtype=dtype))
+        """The floor is never narrowed: in units of the largest gate it may be far below what float32 holds."""
+        target = self.floor.dtype if dtype is None else torch.promote_types(self.floor.dtype, dtype)
+        return RowSumFloor(self.floor.to(device=device, dtype=target))
 
     def detach(self) -> RowSumFloor:
         return RowSumFloor(self.floor.detach())

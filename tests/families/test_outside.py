@@ -160,9 +160,12 @@ def test_mlstm_is_xlstms(form):
 def xlstm_cells():
     """The package's plain torch file alone: the package itself imports kernels that need a GPU."""
     import importlib.util
-    from importlib.metadata import files
+    import sys
+    from pathlib import Path
 
-    path = next(x for x in files("xlstm") or () if str(x) == "xlstm/blocks/mlstm/backends.py").locate()
+    path = Path(sys.prefix) / "peers" / "xlstm" / "blocks" / "mlstm" / "backends.py"
+    if not path.exists():
+        pytest.skip("the xlstm package is not beside the environment: make setup puts it there")
     spec = importlib.util.spec_from_file_location("xlstm_cells", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -141,8 +141,9 @@ register(
             "value": d.values(),
         },
         evolution="Diag(g_t)",
-        key="k ; q / sqrt n",
+        key="k ; q",
         state="n",
         source="arXiv 2312.06635",
+        note="the model's query is q / sqrt n, scaled by the caller",
     ),
 )

@@ -74,10 +74,10 @@ register(
             "value": d.values(),
         },
         evolution="f_t I",
-        key="e^i k ; q / sqrt n",
+        key="e^i k ; q",
         normalizer="max(|row sum|, 1)",
         state="n + n",
         source="arXiv 2405.04517",
-        note="sum_j |alpha_ij| is not bounded",
+        note="the model's query is q / sqrt n, scaled by the caller; sum_j |alpha_ij| is not bounded",
     ),
 )
