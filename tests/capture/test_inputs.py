@@ -6,7 +6,7 @@ import torch
 
 import mixerlens as ml
 from capture import tiny
-from mixerlens.errors import InputError
+from mixerlens.errors import InputError, UnsupportedError
 
 
 class Words:
@@ -159,3 +159,11 @@ def test_s4d_reads_floats_only():
             lens.trace(given)
     with pytest.raises(InputError, match="takes no attention_mask"):
         lens.trace(torch.zeros(1, 5, 2), attention_mask=[[0, 1, 1, 1, 1]])
+
+
+def test_a_model_that_needs_more_than_one_input_says_so():
+    llama = tiny.build("llama")
+    plain = llama.forward
+    llama.forward = lambda input_ids, grid_thw, *, labels, use_cache=None: plain(input_ids)
+    with pytest.raises(UnsupportedError, match="needs grid_thw and labels beside input_ids: only models of one input"):
+        ml.open(llama).trace(tiny.ids())

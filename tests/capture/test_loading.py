@@ -131,6 +131,15 @@ def test_weights_that_are_not_finite_name_the_first_tensor(folder, value):
     refused(ModelError, r"model\.norm\.weight \(32,\) has 1 weight that is NaN or infinite", model)
 
 
+def test_a_buffer_may_be_infinite_but_not_nan():
+    """Bounds that nothing reaches are stored as infinities."""
+    model = tiny.build("llama")
+    model.model.register_buffer("highest", torch.tensor(float("inf")))
+    ml.open(model)
+    model.model.highest.fill_(float("nan"))
+    refused(ModelError, r"model\.highest \(\) has 1 weight that is NaN", model)
+
+
 def test_missing_weights_are_never_left_random(folder):
     spoil(folder, lambda w: w.pop("model.layers.0.mlp.up_proj.weight"))
     refused(

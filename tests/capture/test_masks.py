@@ -60,6 +60,17 @@ def test_no_mask_means_what_the_implementation_says():
     assert not support_of(None, False, 5, None).causal
 
 
+def test_one_row_for_all_queries_is_padding():
+    """BERT-like encoders may hand on a mask of keys only."""
+    valid = torch.ones(2, 7, dtype=torch.bool)
+    valid[1, 5:] = False
+    given = torch.zeros(2, 1, 1, 7).masked_fill(~valid[:, None, None], torch.finfo(torch.float32).min)
+    found = support_of(given, False, 7, valid)
+    assert not found.causal and found.window is None
+    assert found.segments.tolist() == [[0] * 7, [0] * 5 + [-1] * 2]
+    assert support_of(torch.zeros(2, 1, 1, 7), False, 7, None).segments is None
+
+
 def prefix(time=9, free=4):
     """A prefix that sees itself in both directions, then causal."""
     index = torch.arange(time)

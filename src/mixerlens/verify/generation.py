@@ -95,7 +95,8 @@ class Generation:
         for name in self.lens.caches:
             if getattr(output, name, None) is not None:
                 return name, getattr(output, name)
-        if "past_key_values" not in self.lens.caches:
+        generates = getattr(self.lens.model, "can_generate", None)
+        if "past_key_values" not in self.lens.caches or not (callable(generates) and generates()):
             return None, None
         from transformers import DynamicCache
 
