@@ -111,13 +111,21 @@ def test_what_cannot_be_decided_says_so():
 
 
 def test_scores_that_are_small_do_not_make_a_member():
-    """Queries a thousand times smaller: stick-breaking is nearly linear then, and still none is claimed."""
+    """Queries so small that stick-breaking is nearly linear, and still none is claimed."""
     from mixerlens.references.outsiders import stick_breaking_attention
 
     n = draw(6)
-    for size in (0.1, 1e-3):
+    for size in (1e-2, 1e-5):
         case = Case(stick_breaking_attention, "", query=size * n(*GRID, 8), key=n(*GRID, 8))
         assert ask(case).verdict in ("not a member", "undecided")
+
+
+def test_zeros_that_move_smoothly_are_no_choice_of_the_data():
+    """relu of scores whose keys are convolved inside: a third key moves a zero, but through small values."""
+    found = ask(MEMBERS["relu, keys convolved inside"])
+    assert found["support"].outcome == "note" and found["support"].numbers["jump"] < 1e-3
+    assert found["third key"].outcome == "note"
+    assert "convolution" in found.reason
 
 
 def test_few_tokens_do_not_decide_a_state():

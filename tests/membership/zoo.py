@@ -127,8 +127,11 @@ def members() -> dict[str, Case]:
     def normed(query, key, value):
         return softmax(3 * F.normalize(query, dim=-1), F.normalize(key, dim=-1), value)
 
-    def convolved(query, key, value):
-        return scored(torch.exp, normalize=True)(query, key + 0.5 * F.pad(key, (0, 0, 0, 0, 1, 0))[:, :-1], value)
+    def convolved(phi, normalize=False):
+        def mixer(query, key, value):
+            return scored(phi, normalize)(query, key + 0.5 * F.pad(key, (0, 0, 0, 0, 1, 0))[:, :-1], value)
+
+        return mixer
 
     def long_filter(query, key, value, taps):
         return query[..., :1] * filtered(taps)(query, key, key[..., :1] * value)
@@ -143,7 +146,7 @@ def members() -> dict[str, Case]:
         "softmax, both ways": Case(softmax, "member", "exp", fixed={"causal": False}),
         "softmax, one dimension": Case(softmax, "member", "exp", query=n(*GRID, 1), key=n(*GRID, 1)),
         "softmax, normed inside": Case(normed, "member", "exp"),
-        "softmax, keys convolved inside": Case(convolved, "member", "exp"),
+        "softmax, keys convolved inside": Case(convolved(torch.exp, True), "member", "exp"),
         "softmax, table of biases": Case(biased, "member", "exp", fixed={"table": n(TIME)}),
         "linear": Case(linear, "member", "identity", DIM),
         "linear, normalised": Case(
@@ -176,6 +179,7 @@ def members() -> dict[str, Case]:
         ),
         "sigmoid": Case(scored(lambda z: torch.sigmoid(z - math.log(TIME))), "member", "sigmoid"),
         "relu": Case(scored(lambda z: torch.relu(z) / TIME), "member", "relu"),
+        "relu, keys convolved inside": Case(convolved(torch.relu), "member", "relu"),
         "relu squared": Case(scored(lambda z: torch.relu(z) ** 2), "member", "relu squared"),
         "softplus": Case(scored(F.softplus), "member", "softplus"),
         "Based": Case(

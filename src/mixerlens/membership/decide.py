@@ -15,7 +15,7 @@ What proves that it is not (verdict "not a member"):
   pair of the same row keeps to two. u_ij and u_il do not contain q_i, so no phi gives more than two.
 
 What proves that it is: a realisation that reproduces the coefficients of this sequence, and of one with its queries
-scaled by 4, to the stated tolerance.
+scaled by 4 (or more, until that turns the rows of alpha: small scores look linear), to the stated tolerance.
 
 - phi = identity: the ranks of the blocks of alpha below the diagonal (the state rank) stop growing with the length,
   at half of what could be seen at most. A causal linear recurrence with that many numbers then exists. "member" if

@@ -76,8 +76,8 @@ def third_keys(probe: Probe, alpha: Tensor, is_causal: bool) -> ThirdKeys:
             size = alpha[:, :, :m].abs().max()
             future = max(future, float((moved - alpha)[:, :, :m].abs().max() / size) if size > 0 else 0.0)
         rows = later  # row m may know its own key
-        earlier = max(earlier, _turned(alpha[:, :, rows][..., later], moved[:, :, rows][..., later]))
-        other = max(other, _turned(alpha[:, :, rows][..., apart], moved[:, :, rows][..., apart]))
+        earlier = max(earlier, turned(alpha[:, :, rows][..., later], moved[:, :, rows][..., later]))
+        other = max(other, turned(alpha[:, :, rows][..., apart], moved[:, :, rows][..., apart]))
         flip = _larger(flip, _flipped(alpha, moved, rows, later, m, source))
     return ThirdKeys(tuple(m for m, _ in changes), future, earlier, other, flip)
 
@@ -88,7 +88,7 @@ def _changed(probe: Probe, m: int, source: int, share: float) -> Tensor:
     return key
 
 
-def _turned(before: Tensor, after: Tensor) -> float:
+def turned(before: Tensor, after: Tensor) -> float:
     """How far the rows of ``after`` are from multiples of those of ``before``, relative; the worst row.
 
     A row a thousand times smaller than the largest counts as that: its rounding may be that of larger ones.

@@ -16,7 +16,7 @@ COARSE = 5  # points to choose the length of the line with
 COLUMNS = 4
 DEGREES = (1, 2, 3)
 SPREAD = (3.0, 1e4)  # a ratio should vary by a factor between these along the line: less is flat, more is lopsided
-DOUBLINGS = 8
+STEP, STEPS = 8.0, 9  # the line grows by this factor, so often at most
 CONSTANT, LINEAR, EXPONENTIAL, OTHER = "constant", "linear", "exponential", "other"
 
 
@@ -58,24 +58,29 @@ def profile(probe: Probe, alpha: Tensor) -> tuple[set[str], Finding]:
 def _reach(table: Callable[[Tensor], Tensor]) -> float:
     """How far to go along the line, so that ratios vary enough to show their form, and not so much as to hide it."""
     reach, points = 1.0, torch.linspace(-1, 1, COARSE, dtype=torch.float64)
-    for _ in range(DOUBLINGS):
-        sizes = table(reach * points).abs()
-        ratios = sizes / sizes[..., :1]
-        usable = torch.where((sizes > 0).all(-1, keepdim=True), ratios.log(), torch.nan)
-        spread = float((_extreme(usable, torch.inf) - _extreme(usable, -torch.inf)).max())
-        if spread > math.log(SPREAD[1]):
-            return reach / 2
-        if spread >= math.log(SPREAD[0]):
-            return reach
-        reach *= 2
+    spread = _spread(table(points))
+    for _ in range(STEPS):
+        if spread >= SPREAD[0]:
+            break
+        reach *= STEP
+        spread = _spread(table(reach * points))
+    for _ in range(STEPS):
+        if spread <= SPREAD[1]:
+            break
+        reach /= 2
+        spread = _spread(table(reach * points))
     return reach
 
 
-def _extreme(logs: Tensor, sign: float) -> Tensor:
-    """The largest (inf) or smallest (-inf) over the points, NaN left out."""
-    filled = torch.where(logs.isnan(), -sign, logs)
-    best = filled.amax(0) if sign > 0 else filled.amin(0)
-    return torch.where(best.isfinite(), best, 0.0)
+def _spread(table: Tensor) -> float:
+    """By which factor ratios of coefficients vary over the points, the most; points with a zero are left out."""
+    sizes = table.abs()
+    if not bool(torch.isfinite(sizes).all()):
+        return math.inf
+    kept = (sizes > 0).all(-1)  # (points, heads)
+    logs = torch.where(kept[..., None], (sizes / sizes[..., :1]).log(), torch.nan)
+    ranges = [x[~x.isnan()] for x in logs.flatten(1).T]
+    return math.exp(min(max((float(x.max() - x.min()) for x in ranges if len(x)), default=0.0), 700.0))
 
 
 def _present(alpha: Tensor, row: int) -> Tensor:

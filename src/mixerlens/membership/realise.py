@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.membership.keys import ThirdKeys
+from mixerlens.membership.keys import ThirdKeys, turned
 from mixerlens.membership.probe import Probe
 from mixerlens.membership.profile import CONSTANT, EXPONENTIAL, LINEAR
 from mixerlens.membership.ranks import Growth, corner, crossing
 from mixerlens.membership.readouts import HALVES, INVERSES, scores
 from mixerlens.membership.record import Finding
 
-LOUDER = 4.0  # a rank that is small because scores are small is larger for queries this much larger
+LOUDER, STEP, STEPS = 4.0, 8.0, 9  # a rank that is small because scores are small is larger for larger queries
+TURN = 0.1  # of the rows of alpha: then scores are not small
 AFFINE = {CONSTANT, LINEAR}
 POLYNOMIAL = {CONSTANT, LINEAR, "polynomial 2", "polynomial 3"}
 
@@ -41,6 +42,7 @@ class Search:
         self.kinds, self.keys = kinds, keys
         self.findings: list[Finding] = []
         self.finite = False
+        self.factor = LOUDER
 
     def realisation(self) -> Decision | None:
         """The first realisation that holds; None if none does."""
@@ -167,7 +169,7 @@ class Search:
 
     def _report_state(self, growth: Growth, louder: Growth) -> None:
         kind = "state rank" if self.is_causal else "rank"
-        numbers: dict[str, Any] = growth.numbers | {f"with {LOUDER:g} x queries": louder.rank}
+        numbers: dict[str, Any] = growth.numbers | {f"with {self.factor:g} x queries": louder.rank}
         if self.finite:
             told = f"the {kind} stops growing at {growth.rank}: that many numbers carry the past"
         elif growth.rank == growth.cap:
@@ -183,8 +185,17 @@ class Search:
 
     @cached_property
     def louder(self) -> Tensor | None:
-        """alpha with every query scaled up; None where the mixer cannot take it."""
-        return self._other(self.probe.query * LOUDER)
+        """alpha with every query scaled up, by 4 at least and until its rows turn; None where the mixer cannot take it.
+
+        Coefficients linear in the query turn nowhere, and have no small scores to fear.
+        """
+        alpha = self._other(self.probe.query * self.factor)
+        for _ in range(0 if self.kinds <= AFFINE else STEPS):
+            if alpha is None or turned(self.alpha, alpha) >= TURN:
+                break
+            self.factor *= STEP
+            alpha = self._other(self.probe.query * self.factor)
+        return alpha
 
     @cached_property
     def mirrored(self) -> Tensor | None:
