@@ -206,6 +206,19 @@ def test_a_call_that_goes_on_from_a_state_is_exact_with_that_state(name):
     assert {c.status for c in checks if c.mixer} == {"pass"}
 
 
+def test_a_state_that_the_modules_themselves_keep_is_recorded_too():
+    from transformers import DynamicCache
+
+    model = tiny.stirred("recurrent_gemma")
+    ids, cache = tiny.ids(2), DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(ids[:, :10], past_key_values=cache, use_cache=True)
+    rest = ml.open(model).trace(ids[:, 10:], cache=cache)
+    calls = recurrent_calls(rest)
+    assert [call.initial_state.shape for call in calls] == [(2, 32, 1, 1)] * 2
+    assert all(relative(call.predict(call.mixed()), call.output) < 1e-6 for call in calls)
+
+
 def test_a_model_without_a_cache_cannot_go_on():
     with pytest.raises(InputError, match="BertForMaskedLM takes no cache"):
         ml.open(tiny.build("bert")).trace(tiny.ids(), cache=object())

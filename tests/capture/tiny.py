@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -113,18 +112,9 @@ def config(name: str, **changes: Any) -> Any:
     """The configuration of a tiny `name` model, with changes."""
     import transformers
 
-    _hide_half_of_xlstm()
     kind, _, differs = CATALOGUE[name]
     settings = {k: v for k, v in (SMALL | differs | changes).items() if v is not None}
     return getattr(transformers, kind)(**settings)
-
-
-def _hide_half_of_xlstm() -> None:
-    """transformers cannot import its xLSTM where the package xlstm is there without mlstm_kernels, which it needs."""
-    from transformers import utils
-
-    if find_spec("xlstm") and not find_spec("mlstm_kernels"):
-        utils.is_xlstm_available = lambda: False
 
 
 def build(name: str, seed: int = 0, attention: str | None = None, dtype: torch.dtype = torch.float32, **changes: Any):

@@ -47,6 +47,15 @@ def users(kind: type, name: str) -> tuple[FunctionType, ...]:
     return tuple(function for function in functions(kind) if name in names(function))
 
 
+@cache
+def parameters(kind: type) -> frozenset[str]:
+    """The names of the parameters of a module class's forward."""
+    try:
+        return frozenset(inspect.signature(kind.forward).parameters)  # type: ignore[attr-defined]
+    except (ValueError, TypeError, AttributeError):  # one that is not written in Python
+        return frozenset()
+
+
 def dotted(function: Callable[..., Any]) -> str:
     """``package.module.function``."""
     plain = inspect.unwrap(function)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixerlens.capture.code import dotted
+from mixerlens.capture.code import dotted, parameters
 from mixerlens.capture.recorder import Recorder, keep
 from mixerlens.errors import UnsupportedError
 
@@ -19,8 +19,7 @@ PARAMETERS = ("query", "key", "value", "igate", "fgate", "c_initial", "n_initial
 
 
 def recognise(module: nn.Module) -> bool:
-    given = inspect.signature(type(module).forward).parameters
-    return all(name in given for name in PARAMETERS)
+    return parameters(type(module)).issuperset(PARAMETERS)
 
 
 @contextmanager
