@@ -38,7 +38,7 @@ class TestReadBeforeWrite(EvolutionCase):
 
 
 class TestReadBeforeWriteConstant(TestReadBeforeWrite):
-    """One complex decay a dimension for all tokens."""
+    """One complex decay a dimension for all tokens, and before them."""
 
     complex_ = True
 
@@ -46,7 +46,8 @@ class TestReadBeforeWriteConstant(TestReadBeforeWrite):
         return {"a": torch.polar(uniform(heads, self.dim // 2, low=0.7), 6.3 * uniform(heads, self.dim // 2))}
 
     def evolution(self, p):
-        return evolution.ReadBeforeWrite(evolution.Diagonal(decay=p["a"]))
+        decay = evolution.Diagonal(decay=p["a"])
+        return evolution.ReadBeforeWrite(decay, previous=decay)
 
     def matrices(self, p, batch, time, heads):
         n = self.dim // 2

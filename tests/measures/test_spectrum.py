@@ -178,3 +178,23 @@ def test_only_the_asked_sequence_counts():
     whole = measures.spectrum(families.softmax_attention(query=query, key=key), sequence=2)
     alone = measures.spectrum(families.softmax_attention(query=query[2:], key=key[2:]))
     assert torch.equal(whole.ratio.nan_to_num(), alone.ratio.nan_to_num())
+
+
+def test_a_sequence_of_a_batch_reaches_an_evolution_inside_another():
+    """Token t of RWKV-6 has the decays of token t - 1 of its own sequence, and 0; token 0 has 1."""
+    q, k, g, u = torch.randn(2, T, 2, 3), torch.randn(2, T, 2, 3), -torch.rand(2, T, 2, 3).double(), torch.randn(2, 3)
+    for sequence in range(2):
+        found = measures.spectrum(families.rwkv6(q, k, g, u), sequence=sequence, keep=None).eigenvalues
+        a = np.exp(g[sequence].numpy()).transpose(1, 0, 2)
+        wanted = np.concatenate([np.concatenate([np.ones((2, 1, 3)), a[:, :-1]], 1), np.zeros((2, T, 1))], -1)
+        np.testing.assert_allclose(found.real, wanted, atol=1e-15)
+
+
+def test_the_first_tokens_of_a_nested_mixer_are_its_leading_block():
+    from mixerlens.measures.parts import first_tokens
+
+    q, k, g, u = (torch.randn(2, T, 2, 3).double() for _ in range(4))
+    d = families.rwkv6(q, k, -g.abs(), u[0, 0])
+    for count in (1, 7):
+        block = d.operator().to_dense()[..., :count, :count]
+        np.testing.assert_allclose(first_tokens(d, count).operator().to_dense(), block, atol=1e-13)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Self
+from operator import index
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -87,6 +88,7 @@ class Evolution:
     """
 
     chunk: ClassVar[int] = 16  # tokens a tile: where this kind's closed form is cheapest
+    gates: ClassVar[tuple[str, ...]] = ("log_decay",)  # exponents, which may be -inf
 
     def step(self, state: Tensor, t: int) -> Tensor:
         """A_t applied to a state (batch, heads, dim, m): the oracle, as plain as the equation."""
@@ -134,7 +136,16 @@ class Evolution:
 
     @property
     def time_invariant(self) -> bool:
-        return all(x.shape[1] == 1 for x in self.tensors().values())
+        """A_t is the same for every t >= 1: A_0 acts on no impulse of the sequence. See ``begins``."""
+        parts = [getattr(self, f.name) for f in fields(self)]
+        return all(x.shape[1] == 1 for x in parts if isinstance(x, Tensor)) and all(
+            x.time_invariant for x in parts if isinstance(x, Evolution)
+        )
+
+    @property
+    def begins(self) -> bool:
+        """A_0 may differ from the other A_t of a time-invariant kind."""
+        return any(x.begins for x in (getattr(self, f.name) for f in fields(self)) if isinstance(x, Evolution))
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters by name; those of an evolution inside this one as "inner log_decay"."""
@@ -156,14 +167,15 @@ class Evolution:
     def settle(self, trailing: dict[str, int] | None = None) -> None:
         """Bring the own parameters to their full shape; trailing counts their axes after the heads where there are any.
 
-        Raises InputError for a shape that does not fit, for NaN, and for a decay that is given twice.
+        Raises InputError for what ``parameter`` refuses, and for a decay that is given twice.
         """
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        optional = {f.name: f.default is None for f in fields(self) if "Tensor" in str(f.type)}
+        own = {name: getattr(self, name) for name in optional}
         if own.get("log_decay") is not None and own.get("decay") is not None:
             raise InputError("give log_decay or decay, not both")
         for name, x in own.items():
-            if isinstance(x, Tensor):
-                object.__setattr__(self, name, parameter(name, x, (trailing or {}).get(name, 0)))
+            if x is not None or not optional[name]:
+                object.__setattr__(self, name, parameter(name, x, (trailing or {}).get(name, 0), name in self.gates))
 
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         """Named (batch, time, heads) sizes that must broadcast with query and key."""
@@ -181,7 +193,10 @@ class Evolution:
 
     def take_tokens(self, lo: int, hi: int) -> Self:
         """The evolution over the tokens lo <= t < hi only; token lo becomes token 0."""
-        return self.map(lambda x: take_tokens(x, lo, hi))
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        inner = {name: x.take_tokens(lo, hi) for name, x in named.items() if isinstance(x, Evolution)}
+        own = {name: take_tokens(x, lo, hi) for name, x in named.items() if isinstance(x, Tensor)}
+        return replace(self, **inner, **own)
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """Move or widen the parameters. They are never narrowed: a rounded decay or phase costs more than it saves."""
@@ -196,13 +211,45 @@ class Evolution:
         return self.map(Tensor.detach)
 
 
-def parameter(name: str, x: Tensor, trailing: int) -> Tensor:
-    """Bring a parameter to (batch, time, heads, *trailing): missing leading axes become 1; NaN is refused."""
+def parameter(name: str, x: Any, trailing: int, gate: bool = False) -> Tensor:
+    """Bring a parameter to (batch, time, heads, *trailing): missing leading axes become 1.
+
+    gate: whether it is an exponent that may be -inf, a closed gate.
+    Raises InputError for what is no tensor, another shape, an axis of no numbers, NaN and other infinities.
+    """
+    if not isinstance(x, Tensor):
+        raise InputError(f"{name} must be a tensor, not {x!r:.60}: give torch.tensor(...)")
     if x.dim() > 3 + trailing or x.dim() < trailing:
         raise InputError(
             f"{name} has shape {tuple(x.shape)}: it must be (batch, time, heads{', ...' * trailing}) "
             "or leave out leading axes"
         )
+    if 0 in x.shape:
+        raise InputError(f"{name} has shape {tuple(x.shape)}: every axis needs at least one entry")
+    if not bool(torch.isfinite(x).all()):
+        _refuse_values(name, x, gate)
+    return x[(None,) * (3 + trailing - x.dim())]
+
+
+def _refuse_values(name: str, x: Tensor, gate: bool) -> None:
     if bool(torch.isnan(x).any()):
         raise InputError(f"{name} holds NaN at {torch.isnan(x).nonzero()[0].tolist()}: check the weights it came from")
-    return x[(None,) * (3 + trailing - x.dim())]
+    size = x.real if x.is_complex() else x
+    bad = torch.isposinf(size) if gate else torch.isinf(size)
+    if x.is_complex():
+        bad = bad | torch.isinf(x.imag)
+    if bool(bad.any()):
+        where = bad.nonzero()[0].tolist()
+        rule = "below infinity (-inf is a closed gate)" if gate else "finite"
+        raise InputError(f"{name} holds {x[tuple(where)].item()} at {where}: give numbers that are {rule}")
+
+
+def whole(name: str, x: Any) -> int:
+    """x as a whole number of at least 1. Raises InputError for anything else."""
+    try:
+        count = index(x)
+    except TypeError:
+        raise InputError(f"{name} must be a whole number, not {x!r:.60}") from None
+    if count < 1:
+        raise InputError(f"{name} must be at least 1, not {count}")
+    return count

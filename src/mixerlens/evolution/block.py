@@ -57,6 +57,21 @@ def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
     return torch.cat([x.expand(*leading, -1, -1) for x in parts], dim)
 
 
+def _tokens(kind: Evolution) -> int:
+    """How many tokens the parameters are for."""
+    return max((x.shape[1] for x in kind.tensors().values()), default=1)
+
+
+def _same(one: Evolution, other: Evolution) -> bool:
+    """Equal kinds with equal parameters."""
+    first, second = one.tensors(), other.tensors()
+    return (
+        type(one) is type(other)
+        and first.keys() == second.keys()
+        and all(first[name].shape == x.shape and torch.equal(first[name], x) for name, x in second.items())
+    )
+
+
 def _beside_zero(values: Tensor) -> Tensor:
     """Eigenvalues of [[E, .], [0, 0]]: those of E, and 0 once."""
     return torch.cat([values, torch.zeros_like(values[..., :1])], -1)
@@ -71,13 +86,43 @@ class ReadBeforeWrite(_Pending):
 
     inner: E, any evolution on n = dim / 2 numbers.
     previous: E_{-1}, an evolution of one token. It acts only on a state from an earlier part of the sequence. Left out
-        it is I, or E where E is the same at every token.
-    Eigenvalues: those of E_{t-1}, and 0 (n times), given once.
+        it is I, also where E is the same at every token: whether one token of parameters stands for one or for all is
+        not to be seen. A part of a sequence (``take_tokens``) has the E of the token before it.
+    Eigenvalues: those of E_{t-1}, and 0 (n times), given once. Parameters of one token do not say how many tokens there
+        are; without ``hi`` theirs are given once, those of E_{-1} where it is given, else those of E.
     """
 
     inner: Evolution
     previous: Evolution | None = None
     chunk: ClassVar[int] = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.previous is None:
+            return
+        if not isinstance(self.previous, Evolution):
+            raise InputError(f"previous must be an evolution of one token, not {type(self.previous).__name__}")
+        time = _tokens(self.previous)
+        if time != 1:
+            raise InputError(f"previous is what acted before the first token: give one token of it, not {time}")
+
+    def check(self, dim: int) -> None:
+        super().check(dim)
+        if self.previous is not None:
+            self.previous.check(dim // 2)
+
+    def check_length(self, time: int) -> None:
+        super().check_length(time)
+        if time > 1 and self.previous is not None and self._one_map and not _same(self.previous, self.inner):
+            raise InputError(
+                f"previous is not the evolution that inner has for all of the {time} tokens: "
+                "give inner its parameters token by token"
+            )
+
+    @property
+    def _one_map(self) -> bool:
+        """Where there is more than one token, E is the same at each."""
+        return self.inner.time_invariant and not self.inner.begins
 
     def step(self, state: Tensor, t: int) -> Tensor:
         s, p = state.chunk(2, -2)
@@ -88,9 +133,7 @@ class ReadBeforeWrite(_Pending):
         """E_{t-1} s."""
         if t > 0:
             return self.inner.step(s, t - 1)
-        if self.previous is not None:
-            return self.previous.step(s, 0)
-        return self.inner.step(s, 0) if self.inner.time_invariant else s
+        return s if self.previous is None else self.previous.step(s, 0)
 
     def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
         (read, own), (stays, enters) = query.chunk(2, -1), key.chunk(2, -1)
@@ -98,7 +141,8 @@ class ReadBeforeWrite(_Pending):
         first = self._carry_before(read[..., :1, :], stays[..., :1, :], lo)
         # behind its first token, token t of this kind applies what token t - 1 of the inner one does
         inner = self._inner(read[..., 1:, :], enters[..., :-1, :], lo, hi - 1)
-        heads = max(query.shape[1], key.shape[1], inner.intra.shape[1])
+        # what acts before the first token may have all heads where no token follows that would
+        heads = max(query.shape[1], key.shape[1], *(s[2] for s in self.sizes().values()), inner.intra.shape[1])
         read, own, stays, enters = (spread(x, heads) for x in (read, own, stays, enters))
         emit = _joined([read[..., :1, :], spread(inner.emit, heads)], -2)
         intra = pad(spread(inner.intra, heads), (0, 1, 1, 0)) + torch.diag_embed((own * enters).sum(-1))
@@ -128,33 +172,42 @@ class ReadBeforeWrite(_Pending):
         """E_{t-1}."""
         if t > 0:
             return self.inner.factors(query, key, t - 1, t).carry
-        if self.previous is not None:
-            return self.previous.factors(query, key, 0, 1).carry
-        return self.inner.factors(query, key, 0, 1).carry if self.inner.time_invariant else Carry()
+        return Carry() if self.previous is None else self.previous.factors(query, key, 0, 1).carry
 
     @property
     def time_invariant(self) -> bool:
-        return self.inner.time_invariant and self.previous is None
+        return self._one_map
+
+    @property
+    def begins(self) -> bool:
+        return True
 
     def take_tokens(self, lo: int, hi: int) -> Self:
         """Token lo still applies the map of the token before it."""
-        if lo == 0:
-            previous = self.previous
-        else:
-            previous = None if self.inner.time_invariant else self.inner.take_tokens(lo - 1, lo)
+        previous = self.previous if lo == 0 else self.inner.take_tokens(lo - 1, lo)
         return replace(self, inner=self.inner.take_tokens(lo, hi), previous=previous)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
-        values = self.inner.eigenvalues(max(lo - 1, 0), hi)
-        if not self.time_invariant:
-            last = max((x.shape[1] for x in self.inner.tensors().values()), default=1)
-            hi = last if hi is None else min(hi, last)
-            first = torch.ones_like(values[:, :1]) if self.previous is None else self.previous.eigenvalues()
-            if lo == 0:
-                values = torch.cat([first.expand_as(values[:, :1]), values.expand(-1, hi, -1, -1)[:, : hi - 1]], 1)
-            else:
-                values = values[:, : hi - lo]
-        return _beside_zero(values)
+        known = _tokens(self.inner)
+        if known > 1:
+            hi = known if hi is None else min(hi, known)
+        first = self._eigenvalues_before()
+        if hi is None:  # parameters of one token
+            return _beside_zero(self.inner.eigenvalues() if first is None else first)
+        later = self.inner.eigenvalues(max(lo - 1, 0), max(hi - 1, 1))
+        if lo > 0:
+            return _beside_zero(later)
+        first = torch.ones_like(later[:, :1]) if first is None else first
+        if hi == 1:
+            return _beside_zero(first)
+        modes = max(first.shape[-1], later.shape[-1])
+        first, later = (torch.cat([x] + [x[..., -1:]] * (modes - x.shape[-1]), -1) for x in (first, later))
+        batch, _, heads, _ = torch.broadcast_shapes(first.shape, later[:, :1].shape)
+        parts = (first.expand(batch, 1, heads, -1), later.expand(batch, hi - 1, heads, -1))
+        return _beside_zero(torch.cat(parts, 1))
+
+    def _eigenvalues_before(self) -> Tensor | None:
+        return None if self.previous is None else self.previous.eigenvalues(0, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,8 +61,7 @@ class Delta(Decayed):
             values = along[..., None]
         else:
             values = torch.stack([along, torch.ones_like(along)], -1)
-        values = values.to(torch.complex128)
-        return values if self.scalar is None else values * self.scalar.eigenvalues(lo, hi)
+        return self._decayed(values.to(torch.complex128), lo, hi)
 
     def check(self, dim: int) -> None:
         if self.direction.shape[-1] != dim:

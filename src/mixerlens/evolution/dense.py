@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Evolution, parameter
+from mixerlens.evolution.base import Evolution
 from mixerlens.shapes import at, wide
 
 
@@ -19,9 +19,9 @@ class Dense(Evolution):
     matrix: Tensor
 
     def __post_init__(self) -> None:
-        if self.matrix.dim() < 2 or self.matrix.shape[-1] != self.matrix.shape[-2]:
+        self.settle({"matrix": 2})
+        if self.matrix.shape[-1] != self.matrix.shape[-2]:
             raise InputError(f"matrix must end in (dim, dim), got {tuple(self.matrix.shape)}")
-        object.__setattr__(self, "matrix", parameter("matrix", self.matrix, 2))
 
     def step(self, state: Tensor, t: int) -> Tensor:
         return at(self.matrix, t).to(state.dtype) @ state

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixerlens.errors import InputError
 from mixerlens.evolution.anchored import decayed_scores, products, reversed_products
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
-from mixerlens.evolution.base import Evolution, Factors, parameter
+from mixerlens.evolution.base import Evolution, Factors
 from mixerlens.shapes import spread, tile, wide
 
 
@@ -32,13 +32,13 @@ class Diagonal(Evolution):
     rate: Tensor | None = None
     step_size: Tensor | None = None
     chunk: ClassVar[int] = 32
+    gates: ClassVar[tuple[str, ...]] = ("log_decay", "rate")
 
     def __post_init__(self) -> None:
         given = [name for name in ("log_decay", "decay", "rate") if getattr(self, name) is not None]
         if len(given) != 1 or (self.rate is None) != (self.step_size is None):
             raise InputError("give exactly one of log_decay, decay, or rate together with step_size")
-        for name, x in self.tensors().items():
-            object.__setattr__(self, name, parameter(name, x, 0 if name == "step_size" else 1))
+        self.settle(dict.fromkeys(("log_decay", "decay", "rate"), 1))
 
     def factor(self, lo: int, hi: int) -> Tensor:
         """a_t in float64 (complex128): (batch, heads, hi - lo, dim)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixerlens.errors import InputError
 from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
-from mixerlens.evolution.base import Carry, Factors
+from mixerlens.evolution.base import Carry, Factors, whole
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile
@@ -68,16 +68,24 @@ class Fenwick(Decayed):
     chunk: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise InputError(f"a Fenwick state has at least one level, levels is {self.levels}")
+        object.__setattr__(self, "levels", whole("levels", self.levels))
         self.settle()
         if self.position is None:
             return
-        if self.position.is_floating_point() or self.position.is_complex() or self.position.shape[2] != 1:
+        kind = self.position.dtype
+        if kind.is_floating_point or kind.is_complex or kind == torch.bool or self.position.shape[2] != 1:
             raise InputError("position must hold integers, (batch, time, 1)")
         if bool((self.position < 0).any()):
             raise InputError(f"position {int(self.position.min())} does not exist: tokens are numbered from 0")
         self._check_last(int(self.position.max()))
+        before, after = self.position[:, :-1], self.position[:, 1:]
+        jump = ((after != before + 1) & (after != 0)).nonzero()
+        if len(jump):
+            batch, t, _ = jump[0].tolist()
+            raise InputError(
+                f"position {int(after[batch, t])} of token {t + 1} follows {int(before[batch, t])} in row {batch}: "
+                "tokens count up by one, or from 0 again where a sequence begins"
+            )
 
     def _check_last(self, last: int) -> None:
         needed = 1 + last.bit_length()
@@ -87,6 +95,8 @@ class Fenwick(Decayed):
     def check_length(self, time: int) -> None:
         if self.position is None:
             self._check_last(time - 1)
+        elif self.position.shape[1] != time:
+            raise InputError(f"position numbers {self.position.shape[1]} tokens of {time}: give one number a token")
 
     def _lowest(self, lo: int, hi: int, device: torch.device) -> Tensor:
         """The lowest level that holds anything after each token's merge: (batch | 1, hi - lo) int64."""

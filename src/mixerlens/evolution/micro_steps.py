@@ -75,8 +75,7 @@ class MicroSteps(Decayed):
         else:
             identity = torch.eye(dim, dtype=w.dtype, device=w.device)
             values = torch.linalg.eigvals(identity - w.mT @ taken)
-        values = values.to(torch.complex128)
-        return values if self.scalar is None else values * self.scalar.eigenvalues(lo, hi)
+        return self._decayed(values.to(torch.complex128), lo, hi)
 
     def check(self, dim: int) -> None:
         if self.direction.shape[-1] != dim:

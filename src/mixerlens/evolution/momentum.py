@@ -95,9 +95,9 @@ class Momentum(Decayed):
             return wide(x[:, lo:hi] if x.shape[1] > 1 else x)
 
         w, rate, momentum = part(self.direction), part(self.rate), part(self.momentum).to(torch.complex128)
-        pull = rate * spread(w.square().sum(-1), max(rate.shape[2], w.shape[2]), axis=2)
         one = torch.ones(1, 1, 1, dtype=torch.complex128, device=w.device)
         a = one if self.scalar is None else self.scalar.eigenvalues(lo, hi)[..., 0]
+        pull = rate * spread(w.square().sum(-1), max(x.shape[2] for x in (a, momentum, rate, w)), axis=2)
         half = (a + momentum - pull) / 2
         root = torch.sqrt(half.square() - a * momentum)
         # the larger root by the sum that does not cancel, the other by their product

@@ -82,9 +82,14 @@ class DiagonalPlusRankOne(Evolution):
             weight = left * right
             sign = torch.where((weight >= 0).all(-1), 1, -1)[..., None]
             if bool((sign * weight >= 0).all()):
-                z = (sign * weight).sqrt()
+                nothing = weight == 0
+                z = torch.where(nothing, 0, torch.where(nothing, 1, sign * weight).sqrt())  # sqrt has no slope at 0
                 matrix = sign[..., None] * z[..., :, None] * z[..., None, :] + gates
-                return torch.linalg.eigvalsh(matrix).to(torch.complex128)
+                values = torch.linalg.eigvalsh(matrix)
+                if weight.requires_grad and bool(nothing.any()):
+                    slopes = torch.where(nothing[..., None, :], _slopes(matrix, a, z, sign), 0)
+                    values = values + (slopes @ weight[..., None])[..., 0]  # the weights are 0 where there is a slope
+                return values.to(torch.complex128)
         matrix = left[..., :, None] * right[..., None, :] + gates
         return torch.linalg.eigvals(matrix).to(torch.complex128)
 
@@ -93,3 +98,18 @@ class DiagonalPlusRankOne(Evolution):
             raise InputError(f"left and right have {self.left.shape[-1]} dimensions, query and key have {dim}")
         if self.diagonal is not None:
             self.diagonal.check(dim)
+
+
+@torch.no_grad()
+def _slopes(matrix: Tensor, a: Tensor, z: Tensor, sign: Tensor) -> Tensor:
+    """Derivatives of the eigenvalues of Diag(a) + sign z z^T by those products sign z_i^2 that are 0: (..., modes, n).
+
+    A dimension i without a product stands alone. By the characteristic polynomial a mode v of another eigenvalue x
+    changes by sign (z.v)^2 / (x - a_i), and the mode of a_i itself by what is left of the trace, which changes by 1.
+    Where x = a_i meets a mode that is read, the two have no derivative but their sum has: it goes to the second.
+    """
+    values, modes = torch.linalg.eigh(matrix)
+    gap = values[..., :, None] - a.expand(z.shape)[..., None, :]
+    read = sign * (z[..., None, :] @ modes)[..., 0, :].square()
+    others = torch.where(gap == 0, 0, read[..., :, None] / torch.where(gap == 0, 1, gap))
+    return others + modes.mT.square() * (1 - others.sum(-2, keepdim=True))

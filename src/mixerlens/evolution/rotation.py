@@ -61,9 +61,9 @@ class Rotation(Decayed):
     def __post_init__(self) -> None:
         if self.layout not in ("half", "interleaved"):
             raise InputError(f'layout is {self.layout!r}: use "half" (llama) or "interleaved" (GPT-J)')
-        if self.angle.is_complex() or not bool(torch.isfinite(self.angle).all()):
-            raise InputError("rotation angles must be real and finite, in radians")
         self.settle({"angle": 1})
+        if self.angle.is_complex():
+            raise InputError("rotation angles must be real, in radians")
 
     def step(self, state: Tensor, t: int) -> Tensor:
         turned = rotate(state.mT, wide(tile(self.angle, t, t + 1)), self.layout).mT
@@ -98,7 +98,7 @@ class Rotation(Decayed):
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         angle = wide(self.angle[:, lo:hi] if self.angle.shape[1] > 1 else self.angle)
         phase = torch.exp(1j * torch.cat([angle, -angle], -1))
-        return phase if self.scalar is None else phase * self.scalar.eigenvalues(lo, hi)
+        return self._decayed(phase, lo, hi)
 
     def check(self, dim: int) -> None:
         if dim != 2 * self.angle.shape[-1]:

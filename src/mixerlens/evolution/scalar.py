@@ -12,7 +12,7 @@ from torch import Tensor
 from mixerlens.errors import InputError
 from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
-from mixerlens.evolution.base import Evolution, Factors, parameter
+from mixerlens.evolution.base import Evolution, Factors
 from mixerlens.shapes import spread, tile, wide
 
 
@@ -29,8 +29,7 @@ class Scalar(Evolution):
     def __post_init__(self) -> None:
         if (self.log_decay is None) == (self.decay is None):
             raise InputError("give exactly one of log_decay and decay")
-        for name, x in self.tensors().items():
-            object.__setattr__(self, name, parameter(name, x, 0))
+        self.settle()
 
     def factor(self, lo: int, hi: int) -> Tensor:
         """a_t in float64 (complex128): (batch, heads, hi - lo)."""
@@ -75,3 +74,10 @@ class Decayed(Evolution):
         if self.log_decay is None and self.decay is None:
             return None
         return Scalar(log_decay=self.log_decay, decay=self.decay)
+
+    def _decayed(self, values: Tensor, lo: int, hi: int | None) -> Tensor:
+        """Eigenvalues (batch, time, heads | groups, modes) of the map without its decay, times the decay."""
+        if self.scalar is None:
+            return values
+        a = self.scalar.eigenvalues(lo, hi)
+        return spread(values, max(values.shape[2], a.shape[2]), axis=2) * a

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Carry, Evolution, Factors
+from mixerlens.evolution.base import Carry, Evolution, Factors, whole
 from mixerlens.shapes import spread, wide
 
 DIRECT = 64  # cells of a key up to which a kernel is summed, not found by FFT
@@ -57,8 +57,7 @@ class Shift(Evolution):
     chunk: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
-        if self.block < 1:
-            raise InputError(f"a cell of the shift holds at least one number, block is {self.block}")
+        object.__setattr__(self, "block", whole("block, the numbers in a cell,", self.block))
 
     def step(self, state: Tensor, t: int) -> Tensor:
         return _moved(state, self.block)

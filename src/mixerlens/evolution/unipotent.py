@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.base import Carry, Evolution, Factors, parameter
+from mixerlens.evolution.base import Carry, Evolution, Factors
 from mixerlens.shapes import spread, tile, wide
 
 
@@ -45,9 +45,9 @@ class Unipotent(Evolution):
     chunk: ClassVar[int] = 128
 
     def __post_init__(self) -> None:
-        if not bool(torch.isfinite(self.offset).all()):
+        if isinstance(self.offset, Tensor) and bool(torch.isinf(self.offset).any()):
             raise InputError("unipotent offsets must be finite: an infinite penalty is a support (window, segments)")
-        object.__setattr__(self, "offset", parameter("offset", self.offset, 0))
+        self.settle()
 
     def step(self, state: Tensor, t: int) -> Tensor:
         return _UnipotentCarry(wide(tile(self.offset, t, t + 1))[..., 0]).forward(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -34,7 +34,20 @@ def one_sequence(dynamics: CoefficientDynamics, sequence: int = 0) -> Coefficien
         raise InputError(f"sequence {sequence} does not exist: the batch has sequences 0 .. {d.batch - 1}")
     if d.batch == 1:
         return d
-    return _cut(d, 0, sequence, sequence + 1, d.length)
+
+    def cut(x: Tensor) -> Tensor:
+        return x if x.shape[0] == 1 else x.narrow(0, sequence, 1)
+
+    segments = d.support.segments
+    return replace(
+        d,
+        query=cut(d.query),
+        key=cut(d.key),
+        evolution=d.evolution.map(cut),  # what is inside another evolution too
+        scaling=None if d.scaling is None else cut(d.scaling),
+        normalizer=_cut_tensors(d.normalizer, cut),
+        support=d.support if segments is None else replace(d.support, segments=cut(segments)),
+    )
 
 
 def first_tokens(dynamics: CoefficientDynamics, count: int) -> CoefficientDynamics:
@@ -44,7 +57,7 @@ def first_tokens(dynamics: CoefficientDynamics, count: int) -> CoefficientDynami
         raise InputError("the leading tokens of a bidirectional mixer are no mixer of their own")
     if not 1 <= count <= d.time:
         raise InputError(f"{count} tokens asked for: there are {d.time}")
-    return d if count == d.time else _cut(d, 1, 0, count, count)
+    return d if count == d.time else d.select_tokens(0, count)
 
 
 def head_groups(heads: int, numbers_per_head: int, most: int = 1 << 22) -> Iterator[list[int]]:
@@ -54,25 +67,8 @@ def head_groups(heads: int, numbers_per_head: int, most: int = 1 << 22) -> Itera
         yield list(range(start, min(heads, start + size)))
 
 
-def _cut(d: CoefficientDynamics, axis: int, start: int, stop: int, length: int | None) -> CoefficientDynamics:
-    def cut(x: Tensor) -> Tensor:
-        return x if x.shape[axis] == 1 else x.narrow(axis, start, stop - start)
-
-    segments = d.support.segments
-    return replace(
-        d,
-        query=cut(d.query),
-        key=cut(d.key),
-        evolution=_cut_tensors(d.evolution, cut),
-        scaling=None if d.scaling is None else cut(d.scaling),
-        normalizer=_cut_tensors(d.normalizer, cut),
-        support=d.support if segments is None else replace(d.support, segments=cut(segments)),
-        length=length,
-    )
-
-
-def _cut_tensors(part: T, cut: Any) -> T:
-    """A part of the mixer with its (batch, time, heads, ...) tensors cut; vectors over heads stay."""
+def _cut_tensors(part: T, cut: Callable[[Tensor], Tensor]) -> T:
+    """A normaliser with its (batch, time, heads, ...) tensors cut; vectors over heads stay."""
     assert is_dataclass(part) and not isinstance(part, type)
     tensors = {f.name: getattr(part, f.name) for f in fields(part)}
     return replace(part, **{name: cut(x) for name, x in tensors.items() if isinstance(x, Tensor) and x.dim() >= 3})
