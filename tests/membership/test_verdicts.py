@@ -128,6 +128,39 @@ def test_zeros_that_move_smoothly_are_no_choice_of_the_data():
     assert "convolution" in found.reason
 
 
+def test_a_rank_that_decay_makes_small_is_no_state():
+    """Stick-breaking at 96 tokens: as many singular values above 1e-10 at both lengths, falling off without a gap."""
+    from mixerlens.references.outsiders import stick_breaking_attention
+
+    n = draw(0)
+    found = ask(Case(stick_breaking_attention, "", query=n(1, 96, HEADS, 8), key=n(1, 96, HEADS, 8)))
+    state = found["state rank"]
+    assert state.numbers["rank at 24 tokens"] == state.numbers["at 48"] <= 24
+    assert state.numbers["gap"] > 0.1 and state.outcome == "note"
+    assert found.verdict == "not a member" and found.state is None
+
+
+def test_a_rank_is_that_of_every_cut():
+    """A burst of four numbers of state among the first tokens, and a running mean after: not one number."""
+    alpha = (1 / torch.arange(1.0, TIME + 1, dtype=torch.float64))[:, None].expand(TIME, TIME).tril().clone()
+    alpha[6:9, 3:6] += draw(13)(3, 3)
+    found = ask(Case(lambda q, k, v: torch.einsum("ij,bjhe->bihe", alpha, v), ""))
+    assert found["state rank"].numbers["at 20"] == 4
+    assert found.verdict == "member" and found.state is None  # a table of positions, not a state of one number
+
+
+def test_zeros_that_keys_choose_are_no_support():
+    """A token whose own key switches it off: no third key is involved, and no support of positions either."""
+
+    def mixer(query, key, value):
+        on = (key[:, :, 0, 0] > 0)[:, None, None, :]
+        return torch.einsum("bhij,bjhe->bihe", (torch.einsum("bihd,bjhd->bhij", query, key).exp() * on).tril(), value)
+
+    found = ask(Case(mixer, ""))
+    assert found["support"].outcome == "holds"
+    assert found.verdict == "undecided"
+
+
 def test_few_tokens_do_not_decide_a_state():
     """Sixteen numbers of state cannot be seen at 40 tokens: not a finite state, and not a refutation either."""
     n = draw(8)

@@ -187,11 +187,11 @@ class Search:
     def louder(self) -> Tensor | None:
         """alpha with every query scaled up, by 4 at least and until its rows turn; None where the mixer cannot take it.
 
-        Coefficients linear in the query turn nowhere, and have no small scores to fear.
+        Rows that do not turn at all (linear in the query, or a normed one) have no small scores to fear.
         """
         alpha = self._other(self.probe.query * self.factor)
         for _ in range(0 if self.kinds <= AFFINE else STEPS):
-            if alpha is None or turned(self.alpha, alpha) >= TURN:
+            if alpha is None or not self.probe.exact < turned(self.alpha, alpha) < TURN:
                 break
             self.factor *= STEP
             alpha = self._other(self.probe.query * self.factor)
