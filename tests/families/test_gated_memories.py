@@ -121,3 +121,26 @@ def test_lightning_attention_is_minimaxs():
     op = families.retention(query=q, key=k, decay=(-slope).exp().flatten()).operator()
     assert error(op @ v, want) <= 1e-12
     assert error(op.state_at(TIME - 1, v), state) <= 1e-12
+
+
+@pytest.mark.parametrize("name", ["rwkv5", "rwkv6"])
+@pytest.mark.parametrize("sizes", [[1] * 12, [5, 1, 6]])
+def test_decoding_from_a_state_is_the_whole_sequence(name, sizes):
+    """Every part is a call of its own, as in decoding: token by token, and in unequal parts."""
+    time = sum(sizes)
+    q, k, v = (torch.randn(2, time, 3, 4, dtype=torch.float64) for _ in range(3))
+    bonus = torch.randn(3, 4, dtype=torch.float64)
+    decay = -torch.rand(3, 4, dtype=torch.float64) if name == "rwkv5" else -torch.rand(2, time, 3, 4).double()
+    build = getattr(families, name)
+    want = build(q, k, decay, bonus).operator() @ v
+    state, rows, lo = None, [], 0
+    for size in sizes:
+        at = slice(lo, lo + size)
+        options = {}
+        if name == "rwkv6" and lo:
+            options["previous_log_decay"] = decay[:, lo - 1]
+        part = build(q[:, at], k[:, at], decay if name == "rwkv5" else decay[:, at], bonus, **options)
+        y, state = part.operator().apply(v[:, at], initial_state=state, return_state=True)
+        rows.append(y)
+        lo += size
+    assert (torch.cat(rows, 1) - want).abs().max() <= 1e-13 * want.abs().max()

@@ -48,7 +48,7 @@ def rwkv4(
     return CoefficientDynamics(
         query=torch.stack([torch.ones_like(own), own], -1)[None, None],
         key=torch.cat([torch.zeros_like(weight), weight], -1),
-        evolution=ReadBeforeWrite(Scalar(log_decay=log_decay)),
+        evolution=ReadBeforeWrite(Scalar(log_decay=log_decay), previous=Scalar(log_decay=log_decay)),
         normalizer=RowSum(),
         support=Support(segments=segments),
     )
@@ -69,7 +69,7 @@ def rwkv5(
     tensors(query=query, key=key, log_decay=log_decay, bonus=bonus)
     if log_decay.dim() != 2:
         raise InputError(f"log_decay must be (heads, dim), constant in time: got {tuple(log_decay.shape)}; see rwkv6")
-    return _read_before_write(query, key, log_decay, bonus, segments)
+    return _read_before_write(query, key, log_decay, log_decay[None, None], bonus, segments)
 
 
 def rwkv6(
@@ -77,21 +77,25 @@ def rwkv6(
     key: Inexact[Tensor, "batch time heads dim"],
     log_decay: Float[Tensor, "batch time heads dim"],
     bonus: Float[Tensor, "heads dim"],
+    previous_log_decay: Float[Tensor, "batch heads dim"] | None = None,
     segments: Int[Tensor, "batch time"] | None = None,
 ) -> CoefficientDynamics:
     """y_t = (S_{t-1} + Diag(u) k_t v_t^T)^T r_t, S_t = Diag(exp(log_decay_t)) S_{t-1} + k_t v_t^T (Finch).
 
     As rwkv5 with log_decay (batch, time, heads, dim). The decay of token t is first felt by the read at t + 1, so that
-    alpha_ij = r_i^T Diag(exp(sum of log_decay_l over j < l < i)) k_j for j < i. Source: arXiv 2404.05892.
+    alpha_ij = r_i^T Diag(exp(sum of log_decay_l over j < l < i)) k_j for j < i. A sequence that is continued from a
+    state (``operator.apply(v, initial_state=...)``) therefore needs the decay of the token before its first:
+    previous_log_decay (batch, heads, dim). Source: arXiv 2404.05892.
     """
     tensors(query=query, key=key, log_decay=log_decay, bonus=bonus)
     if log_decay.dim() != 4:
         raise InputError(f"log_decay must be (batch, time, heads, dim), got {tuple(log_decay.shape)}")
-    return _read_before_write(query, key, log_decay, bonus, segments)
+    previous = None if previous_log_decay is None else previous_log_decay[:, None]
+    return _read_before_write(query, key, log_decay, previous, bonus, segments)
 
 
 def _read_before_write(
-    query: Tensor, key: Tensor, log_decay: Tensor, bonus: Tensor, segments: Tensor | None
+    query: Tensor, key: Tensor, log_decay: Tensor, previous: Tensor | None, bonus: Tensor, segments: Tensor | None
 ) -> CoefficientDynamics:
     """Queries (r, u r) and keys (0, k): an impulse waits one token before it merges, and is read beside with u."""
     forgets("log_decay", log_decay, "pass the logarithm of the decay itself, -exp of the model's parameter")
@@ -101,7 +105,9 @@ def _read_before_write(
     return CoefficientDynamics(
         query=torch.cat([spread(query, own.shape[2], axis=2), own], -1),
         key=torch.cat([torch.zeros_like(key), key], -1),
-        evolution=ReadBeforeWrite(Diagonal(log_decay=log_decay)),
+        evolution=ReadBeforeWrite(
+            Diagonal(log_decay=log_decay), previous=None if previous is None else Diagonal(log_decay=previous)
+        ),
         support=Support(segments=segments),
     )
 
