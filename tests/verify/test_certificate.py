@@ -50,6 +50,42 @@ def test_what_a_model_cannot_do_is_no_failure(name, inapplicable, reason):
     assert all(v is None for c in told for v in (c.max_abs, c.max_rel, c.tolerance, c.layer, c.head, c.position))
 
 
+@pytest.mark.parametrize("labels", [2, 24])  # as many as there are tokens is no time axis either
+@pytest.mark.parametrize("name", ["BertForSequenceClassification", "GPT2ForSequenceClassification"])
+def test_heads_without_a_time_axis_have_operators_only(name, labels):
+    kind = "gpt2" if name.startswith("GPT2") else "bert"
+    checks = generation_checks(name, kind, num_labels=labels)
+    assert len(checks) == 8 and {c.status for c in checks} == {"n/a"}
+    assert {c.reason for c in checks} == {
+        f"the model returns no output vector for every token: its answer has shape (1, {labels})"
+    }
+
+
+def test_a_number_a_token_is_no_vector_a_token():
+    checks = generation_checks("BertForQuestionAnswering", "bert")
+    assert len(checks) == 8 and {c.status for c in checks} == {"n/a"}
+    assert all("its answer has shape (1, 24)" in c.reason for c in checks)
+
+
+def test_a_bidirectional_mixer_cannot_be_decoded_on_a_cache():
+    """The very same class decodes token by token where it is configured to."""
+    found = {c.check: c for c in generation_checks("BertLMHeadModel", "bert") if c.variant.endswith("position_ids")}
+    for name in ("step", "chunk"):
+        assert found[name].status == "n/a"
+        assert found[name].reason.startswith("a bidirectional mixer reads later tokens: bert.encoder.layer.0")
+    assert found["padding"].status == "pass"
+    causal = generation_checks("BertLMHeadModel", "bert", is_decoder=True)
+    assert {c.status for c in causal if c.check in ("step", "chunk")} == {"pass"}
+
+
+def generation_checks(name, kind, **changed):
+    import transformers
+
+    torch.manual_seed(0)
+    model = getattr(transformers, name)(tiny.build(kind, **changed).config).eval()
+    return ml.open(model).trace(tiny.ids(1, 24)).verify(checks=["step", "chunk", "padding"]).checks
+
+
 def test_models_that_read_floats_have_operators_only():
     from mixerlens.models.s4d import S4DClassifier, S4DConfig
 

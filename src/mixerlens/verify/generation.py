@@ -56,13 +56,23 @@ class Generation:
             return f"{self.ids.shape[1]} tokens; at least {SHORTEST} are needed"
         if self.tolerance is None:
             return self.reason
+        if self.full.dim() < 3 or self.full.shape[:2] != self.ids.shape:
+            return f"the model returns no output vector for every token: its answer has shape {tuple(self.full.shape)}"
         needed = (parameter, "position_ids") if variant == "position_ids" else (parameter,)
         for name in needed:
             if name == CACHE and not self.lens.caches:
                 return f"{type(self.lens.model).__name__} has no cache"
             if name != CACHE and not self.lens.accepts(name):
                 return f"{type(self.lens.model).__name__} takes no {name}"
+        if parameter == CACHE and self._bidirectional:
+            return f"a bidirectional mixer reads later tokens: {self._bidirectional}"
         return None
+
+    @cached_property
+    def _bidirectional(self) -> str | None:
+        """The path of a mixer that reads later tokens: what a cache holds of earlier ones then cannot be enough."""
+        calls = self.lens.trace(self.ids).mixers
+        return next((path for path, call in calls.items() if not call.dynamics.causal), None)
 
     def _cached(self, check: str, variant: str, size: int) -> Check:
         why = self._inapplicable(variant, CACHE)
