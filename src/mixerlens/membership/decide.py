@@ -30,8 +30,9 @@ scaled by 4 (or more, until that turns the rows of alpha: small scores look line
   is a member then, one system a pair of channels (after diagonalisation, a mode).
 
 What proves nothing: passing the tests of linearity, causality, third keys or the ridge. All members pass them; some
-mixers pass them that are not covered here, for example a readout not among those tried, or a normalised sigmoid. The
-verdict is then "undecided", as it is for a mixer that is not deterministic, not finite, or seen at too few tokens.
+mixers pass them that are not covered here: a readout not among those tried (soft-capped scores, gelu), a normalised
+sigmoid, a sum of several members (differential attention). The verdict is then "undecided", as it is for a mixer that
+is not deterministic, not finite, or seen at too few tokens, and where a realisation and the ridge test disagree.
 A rank is a statement about a tolerance, here that of the findings, and about the inputs that were given.
 """
 

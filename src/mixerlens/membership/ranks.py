@@ -61,8 +61,8 @@ def crossing(matrix: Tensor, valid: Tensor | None, bars: Bars) -> Growth:
     """Growth of the blocks matrix[..., t : t + side, t - side : t] below the diagonal, over several cuts t.
 
     matrix: (systems, time, time) or (systems, time, time, m, m) with m x m matrices as entries. valid: (time, time)
-    bool; blocks hold valid entries only. Where all below the diagonal are valid, the rank is that of whole blocks
-    matrix[..., t:, :t] too.
+    bool; blocks hold valid entries only. The rank is that of whole blocks matrix[..., t:, :t] too, where those are
+    valid.
     """
     time = matrix.shape[1]
     fits = _fits(valid, time)
@@ -73,7 +73,7 @@ def crossing(matrix: Tensor, valid: Tensor | None, bars: Bars) -> Growth:
     def squares(h: int) -> list[Tensor]:
         return [_block(matrix, slice(t, t + h), slice(t - h, t)) for t in _even(fits(h), SQUARES)]
 
-    whole = _even(list(range(1, time)), CUTS) if side == time // 2 else []
+    whole = [t for t in _even(list(range(1, time)), CUTS) if valid is None or bool(valid[t:, :t].all())]
     large = squares(side) + [_block(matrix, slice(t, time), slice(0, t)) for t in whole]
     return _growth(large, squares(side // 2), side, bars, matrix.shape[-1] if matrix.dim() == 5 else 1)
 
