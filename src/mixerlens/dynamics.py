@@ -82,6 +82,11 @@ class CoefficientDynamics:
         _ = self.batch, self.time, self.heads
         self.evolution.check_length(self.time)
 
+    def __repr__(self) -> str:
+        kinds = f"{type(self.evolution).__name__} evolution, {type(self.readout).__name__} readout"
+        size = f"batch {self.batch}, heads {self.heads}, time {self.time}, dim {self.dim}"
+        return f"{type(self).__name__}({size}; {kinds})"
+
     @cached_property
     def _sizes(self) -> dict[str, tuple[int, int, int]]:
         named = {"query": self.query, "key": self.key, "scaling": self.scaling}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,3 +127,18 @@ def test_a_row_that_relu_leaves_at_zero_stays_at_zero():
     assert error(alpha, want) <= 1e-15
     (gradient,) = torch.autograd.grad(alpha.square().sum(), query)
     assert gradient.isfinite().all()
+
+
+def test_what_is_no_tensor_is_refused_in_one_line():
+    operator, values = CoefficientDynamics(randn(1, 5, 2, 3), randn(1, 5, 2, 3)).operator(), randn(1, 5, 2, 1)
+    for given, name in [(values.numpy(), "ndarray"), (operator, "CoefficientOperator"), (values.tolist(), "list")]:
+        for call in (operator.__matmul__, operator.T.__matmul__, operator.apply, lambda v: operator.state_at(1, v)):
+            with pytest.raises(InputError, match=f"^values are a {name}: give a torch.Tensor$"):
+                call(given)
+    with pytest.raises(InputError, match="^initial_state is a ndarray: give a torch.Tensor$"):
+        operator.apply(values, initial_state=np.zeros((1, 2, 3, 1)))
+
+
+def test_a_mixer_prints_on_one_line():
+    mixer = CoefficientDynamics(randn(1, 5, 2, 3), randn(1, 5, 2, 3), Scalar(log_decay=-torch.rand(1, 5, 2)))
+    assert repr(mixer) == ("CoefficientDynamics(batch 1, heads 2, time 5, dim 3; Scalar evolution, Identity readout)")

@@ -207,3 +207,14 @@ def test_the_table_shows_every_failure_and_escapes_what_it_prints():
     assert "[red]not markup[/red]" in text
     assert "2.0e-01" in text and "token 7" in text
     assert "no cache" in text
+
+
+def test_the_text_of_a_certificate_is_its_table():
+    checks = [Check("step", "plain", "fail", 0.1, 0.2, 1e-5, "[red]not markup[/red] \x1b[31m", None, None, 7)]
+    text = str(Certificate(checks))
+    out = io.StringIO()
+    Console(file=out, width=100).print(Certificate(checks).render())
+    assert text == out.getvalue().rstrip("\n")
+    assert "certificate: " in text and "[red]not markup[/red]" in text and "2.0e-01" in text
+    assert "\x1b" not in text and "Check(" not in text
+    assert max(map(len, text.splitlines())) <= 100

@@ -168,6 +168,8 @@ class Coefficients:
     def _tiles(self, values: Tensor) -> Tensor:
         """Values as (batch, heads, time, value_dim), checked."""
         d = self.dynamics
+        if not isinstance(values, Tensor):
+            raise InputError(f"values are a {type(values).__name__}: give a torch.Tensor")
         if values.dim() != 4:
             raise InputError(f"values must be (batch, time, heads, value_dim), got shape {tuple(values.shape)}")
         batch, time, heads, _ = values.shape

@@ -46,6 +46,8 @@ class CoefficientOperator(Coefficients):
             tiles = torch.cat([tiles, torch.ones_like(tiles[..., :1])], -1)
         wanted = (max(d.batch, tiles.shape[0]), d.heads, d.dim, tiles.shape[-1])
         if initial_state is not None:
+            if not isinstance(initial_state, Tensor):
+                raise InputError(f"initial_state is a {type(initial_state).__name__}: give a torch.Tensor")
             if tuple(initial_state.shape) != wanted:
                 raise InputError(f"initial_state is {tuple(initial_state.shape)}, this mixer's state is {wanted}")
             if tiles.is_complex() and isinstance(d.readout, RealPart):

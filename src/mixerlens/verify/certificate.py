@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+WIDTH = 100  # of the table as text, as the command line prints it where there is no terminal
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "n/a"
 FIELDS = (
     "check", "variant", "status", "max_abs", "max_rel", "tolerance", "reason", "layer", "head", "position",
@@ -52,6 +53,16 @@ class Certificate:
     @property
     def passed(self) -> bool:
         return all(check.status != FAIL for check in self.checks)
+
+    def __str__(self) -> str:
+        """The table of the terminal as plain text, 100 columns wide."""
+        import io
+
+        from rich.console import Console
+
+        text = io.StringIO()
+        Console(file=text, width=WIDTH, highlight=False, color_system=None).print(self.render())
+        return text.getvalue().rstrip("\n")
 
     def to_json(self) -> dict[str, Any]:
         return {"passed": self.passed, "checks": [check.to_json() for check in self.checks]}
