@@ -140,3 +140,40 @@ def test_selected_layers_and_progress():
         "operator model.layers.2.self_attn", "operator model.layers.3.mamba", "full forward", "step", "done"
     ]  # fmt: skip
     assert [(done, total) for _, done, total in seen] == [(0, 3), (1, 3), (2, 3), (2, 3), (3, 3)]
+
+
+@pytest.fixture
+def skipping():
+    """A mamba2 call of two heads: the first adds a thousandth of its skip, the second a billionth."""
+    torch.manual_seed(0)
+    x, B, C = torch.randn(1, 40, 2, 3), torch.randn(1, 40, 1, 4), torch.randn(1, 40, 1, 4)
+    arguments = {"A": -torch.ones(2), "B": B, "C": C, "dt": torch.full((1, 40, 2), 0.1) * torch.tensor([1.0, 1e-6])}
+    call = MixerCall("mixer", 0, "recurrent", "mamba2", arguments, x, x, skip=1000 * x)
+    return dataclasses.replace(call, output=call.predict(call.mixed()))
+
+
+def model_check(call):
+    return next(c for c in operator_checks(call) if c.variant == "model")
+
+
+def test_a_skip_does_not_hide_wrong_coefficients(skipping):
+    """Coefficients that are left out altogether are 1e-4 of such an output and all of what the mixer adds."""
+    check = model_check(skipping)
+    assert check.status == "pass"
+    assert "1 of 2 heads add less than the rounding of their skip" in check.reason
+    without = dataclasses.replace(skipping, output=skipping.skip)
+    error = (skipping.output - skipping.skip).abs().max() / skipping.output.abs().max()
+    assert error < 1e-3
+    check = model_check(without)
+    assert check.status == "fail"
+    assert check.max_rel > 100 * check.tolerance
+
+
+def test_coefficients_that_drown_in_their_skip_are_not_certified(skipping):
+    faint = skipping.arguments | {"dt": torch.full((1, 40, 2), 1e-7)}
+    call = dataclasses.replace(skipping, arguments=faint)
+    call = dataclasses.replace(call, output=call.predict(call.mixed()))
+    check = model_check(call)
+    assert check.status == "n/a"
+    assert "2 of 2 heads" in check.reason
+    assert model_check(dataclasses.replace(call, output=call.output * 1.001)).status == "fail"

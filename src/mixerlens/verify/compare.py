@@ -21,10 +21,18 @@ class Difference:
     not_finite: str | None = None
 
 
-def difference(result: Tensor, reference: Tensor, valid: Tensor | None = None) -> Difference:
+def largest_by_head(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """max |x| over valid tokens and channels: (batch, time, heads, dim) -> (heads,) float64."""
+    size = x.abs() if valid is None else x.abs().masked_fill(~valid.to(x.device)[:, :, None, None], 0)
+    return size.amax((0, 1, 3)).double()
+
+
+def difference(
+    result: Tensor, reference: Tensor, valid: Tensor | None = None, scale: Tensor | None = None
+) -> Difference:
     """Compare (batch, time, heads, dim) tensors on valid tokens, each head relative to its own largest reference.
 
-    valid: bool (batch, time), or None for all tokens.
+    valid: bool (batch, time), or None for all tokens. scale: (heads,), what the errors are relative to instead.
     """
     common = torch.promote_types(torch.promote_types(result.dtype, reference.dtype), torch.float32)
     reference = reference.to(result.device, common)
@@ -32,13 +40,14 @@ def difference(result: Tensor, reference: Tensor, valid: Tensor | None = None) -
     if valid is not None:
         hidden = ~valid.to(result.device)[:, :, None, None]
         error, size = error.masked_fill(hidden, 0), size.masked_fill(hidden, 0)
-    by_head, scale = error.amax((0, 1, 3)).double(), size.amax((0, 1, 3)).double()
-    if not (torch.isfinite(by_head) & torch.isfinite(scale)).all():
+    by_head, largest = error.amax((0, 1, 3)).double(), size.amax((0, 1, 3)).double()
+    if not (torch.isfinite(by_head) & torch.isfinite(largest)).all():
         _, position, head, _ = (~torch.isfinite(error)).nonzero()[0].tolist()
         which = "result" if torch.isfinite(size[:, position, head]).all() else "reference"
         return Difference(float("nan"), float("nan"), head, position, f"the {which} is NaN or infinite")
     # a head that the reference leaves at zero may differ by what rounding leaves of the others, squared
-    floor = torch.finfo(common).eps ** 2 * scale.max()
+    floor = torch.finfo(common).eps ** 2 * largest.max()
+    scale = largest if scale is None else scale.to(largest.device)
     relative = torch.where(by_head == 0, 0.0, by_head / scale.clamp(min=floor))
     head = int(relative.argmax())
     position = int(error[:, :, head].amax((0, 2)).argmax())
