@@ -41,3 +41,25 @@ def test_an_unknown_name_is_one_line(mixerlens):
     assert result.exit_code == 2
     assert result.stderr.startswith("mixerlens: no family is called 'mambo': mamba")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_functions_name_stands_for_its_rows_in_any_case(mixerlens):
+    def listed(*names):
+        return [row["name"] for row in json.loads(mixerlens("families", *names, "--json").stdout)]
+
+    assert listed("retention") == ["retnet", "lightning_attention"]
+    assert listed("Retention", "RETNET", "Mamba") == ["retnet", "lightning_attention", "mamba"]
+
+
+def test_a_part_of_a_name_is_suggested_before_what_is_spelt_alike(mixerlens):
+    result = mixerlens("families", "Kimi")
+    assert result.exit_code == 2
+    assert result.stderr == "mixerlens: no family is called 'Kimi': kimi_delta_attention\n"
+    assert mixerlens("families", "").stderr == "mixerlens: no family is called '': mixerlens families lists them\n"
+
+
+def test_the_summary_counts_members_and_others(mixerlens):
+    from mixerlens.families.outsiders import OUTSIDERS
+
+    result = mixerlens("families", "mamba", "retention", OUTSIDERS[0].name)
+    assert result.stdout.splitlines()[-1] == "3 members, 1 non-member; every row holds"

@@ -16,7 +16,10 @@ SEEDS = 5  # random inputs a family under --check
 
 def families(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these families.", show_default="all")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Only these families, or those of these functions.", show_default="all"
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help=f"Measure on {SEEDS} random inputs, and exit with 1 if a row fails.")
@@ -71,4 +74,7 @@ def _show(rows) -> None:
             shown.add_row(row.name, row.witness)
         show(shown)
     missed = [row.name for row in rows if not row.holds]
-    show(f"{len(rows)} families, " + (f"FAILED: {', '.join(missed)}" if missed else "every row holds"))
+    count = (
+        f"{len(members)} member{'s' * (len(members) != 1)}, {len(outsiders)} non-member{'s' * (len(outsiders) != 1)}"
+    )
+    show(f"{count}; " + (f"FAILED: {', '.join(missed)}" if missed else "every row holds"))

@@ -52,20 +52,33 @@ class Row:
 def measure(
     names: Iterable[str] | None = None, seeds: int = 1, progress: Callable[[str, int, int], None] | None = None
 ) -> list[Row]:
-    """Measure families (all, members first, by default). Raises InputError for a name that is not registered."""
+    """Measure families (all, members first, by default).
+
+    names: of rows, or of functions for all rows that are built by them, in any case; each row comes once.
+    Raises InputError for a name that is not registered.
+    """
     outsiders = {x.name: x for x in OUTSIDERS}
     known = [*FAMILIES, *outsiders]
-    wanted = known if names is None else list(names)
-    unknown = [n for n in wanted if n not in known]
-    if unknown:
-        near = get_close_matches(unknown[0], known, n=3) or ["mixerlens families lists them"]
-        raise InputError(f"no family is called {unknown[0]!r}: {', '.join(near)}")
+    wanted = known if names is None else list(dict.fromkeys(row for name in names for row in _rows_of(name, known)))
     rows = []
     for done, name in enumerate(wanted):
         if progress:
             progress(name, done, len(wanted))
         rows.append(_member(FAMILIES[name], seeds) if name in FAMILIES else _outsider(outsiders[name], seeds))
     return rows
+
+
+def _rows_of(name: str, known: list[str]) -> list[str]:
+    """The row of this name, else all rows of the function of this name."""
+    wanted = name.lower()
+    found = [row for row in known if row.lower() == wanted]
+    found = found or [row for row, family in FAMILIES.items() if family.function.__name__.lower() == wanted]
+    if found:
+        return found
+    functions = [family.function.__name__ for family in FAMILIES.values()]
+    names = list(dict.fromkeys([*known, *functions]))
+    near = [x for x in names if wanted and wanted in x.lower()] or get_close_matches(wanted, names, n=3)
+    raise InputError(f"no family is called {name!r}: {', '.join(near or ['mixerlens families lists them'])}")
 
 
 def _member(family: Family, seeds: int) -> Row:
