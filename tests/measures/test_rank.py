@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mixerlens import families, measures
+from mixerlens.composition import CoefficientSum
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.readout import Exp, Polynomial, Relu
@@ -103,6 +104,14 @@ def test_refusals():
         measures.state_rank(families.linear_attention(query, query), tolerances=(1.0,))
     with pytest.raises(InputError, match="at least two tokens"):
         measures.state_rank(families.linear_attention(query[:, :1], query[:, :1]))
+
+
+def test_sums_are_measured_by_their_parts():
+    query = torch.randn(1, 9, 1, 2)
+    part = families.linear_attention(query, query)
+    for measure in (measures.state_rank, measures.horizon, measures.spectrum):
+        with pytest.raises(InputError, match=r"operator\(\).state_rank\(\) works on sums; measure its parts"):
+            measure(CoefficientSum((part, part), (1.0, 0.5)))
 
 
 def test_json():

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from mixerlens.composition import CoefficientSum
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 
@@ -16,7 +17,11 @@ T = TypeVar("T")
 
 def dynamics_of(mixer: Any) -> CoefficientDynamics:
     """The dynamics of a recorded mixer call, or the dynamics given. Raises InputError for anything else."""
-    found = mixer if isinstance(mixer, CoefficientDynamics) else getattr(mixer, "dynamics", None)
+    found = mixer if isinstance(mixer, CoefficientDynamics | CoefficientSum) else getattr(mixer, "dynamics", None)
+    if isinstance(found, CoefficientSum):
+        raise InputError(
+            "a measure takes one mixer, not a CoefficientSum: operator().state_rank() works on sums; measure its parts"
+        )
     if not isinstance(found, CoefficientDynamics):
         raise InputError(
             f"a measure takes a mixer call of a trace or a CoefficientDynamics, not {type(mixer).__name__}"
