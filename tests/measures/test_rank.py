@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,20 @@ def test_complex_modes_count_twice():
     dynamics = families.s4d(A=rate, B=torch.ones_like(rate), C=torch.ones_like(rate), dt=torch.ones(2), length=64)
     found = measures.state_rank(dynamics)
     assert found.designed == 6 and found.ranks[:, 2].tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_modes_held_beside_their_conjugates_count_once(dtype):
+    """S4 couples the modes to their conjugates and holds both; its state is 2 N real numbers all the same."""
+    modes, given = 3, {name: torch.randn(2, 3, dtype=dtype) for name in ("P", "B", "C")}
+    A = torch.complex(-torch.rand(2, modes) - 0.1, 3 * torch.randn(2, modes)).to(dtype)
+    dynamics = families.s4(A=A, dt=torch.tensor([0.5, 0.8]), length=64, **given)
+    found = measures.state_rank(dynamics, cuts="all")
+    assert found.designed == 2 * modes and (found.ranks[:, 2] == 2 * modes).all()
+    turn = torch.tensor([1, 1, 1, 1, 1, 1j])  # of the evolution: its eigenvalues are no longer pairs
+    torn = replace(dynamics, evolution=replace(dynamics.evolution, left=dynamics.evolution.left * turn))
+    found = measures.state_rank(torn, cuts="all")
+    assert found.designed == 4 * modes and (found.ranks[:, 2] > 2 * modes).all()
 
 
 @pytest.mark.parametrize("cuts", [1, 5, "all", [10, 20]])

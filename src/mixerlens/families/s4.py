@@ -44,18 +44,18 @@ def s4(
     """
     Q = P if Q is None else Q
     _system(dt, A=A, P=P, B=B, C=C, Q=Q)
-    diagonal, p, b, c, q = (_pairs(x) for x in (A, P, B, C, Q))
+    diagonal, p, b, q = (wide(x) for x in (A, P, B, Q))  # one of each pair; a sum over pairs is twice a real part
     step = wide(dt)[:, None]
     resolvent = 1 / (1 - step / 2 * diagonal)
     # (I - dt/2 M)^{-1} = Diag(resolvent) - g (conj(q) resolvent)^T, of rank one beside the diagonal
     right = q.conj() * resolvent
-    g = step / 2 * resolvent * p / (1 + step / 2 * (right * p).sum(-1, keepdim=True))
-    key = step * (resolvent * b - g * (right * b).sum(-1, keepdim=True))
+    g = step / 2 * resolvent * p / (1 + step * (right * p).real.sum(-1, keepdim=True))
+    key = step * (resolvent * b - 2 * g * (right * b).real.sum(-1, keepdim=True))
     dtype = torch.promote_types(B.dtype, C.dtype)
     return CoefficientDynamics(
-        query=c.to(dtype)[None, None],
-        key=key.to(dtype)[None, None],
-        evolution=DiagonalPlusRankOne(left=-2 * g, right=right, decay=2 * resolvent - 1),
+        query=_pairs(wide(C)).to(dtype)[None, None],
+        key=_pairs(key).to(dtype)[None, None],
+        evolution=DiagonalPlusRankOne(left=_pairs(-2 * g), right=_pairs(right), decay=_pairs(2 * resolvent - 1)),
         readout=RealPart(),
         support=Support(segments=segments),
         length=length,
@@ -156,8 +156,7 @@ def _system(dt: Tensor, **given: Tensor) -> None:
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """The modes and their conjugates, in complex128."""
-    x = wide(x)
+    """The modes and their conjugates."""
     return torch.cat([x, x.conj()], -1)
 
 

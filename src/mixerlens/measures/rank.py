@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
+from mixerlens.evolution import Diagonal, DiagonalPlusRankOne
 from mixerlens.measures.parts import dynamics_of, first_tokens, head_groups, one_sequence
 from mixerlens.measures.record import Record
 from mixerlens.operator.rank import cut_positions, singular_values
@@ -116,4 +117,23 @@ def _ranks(d: CoefficientDynamics, tolerances: Sequence[float], cuts: list[int])
 def _designed(d: CoefficientDynamics) -> int | None:
     if not d.recurrent:
         return None
-    return d.dim * (2 if isinstance(d.readout, RealPart) and d.dtype.is_complex else 1)
+    real_numbers = 2 if isinstance(d.readout, RealPart) and d.dtype.is_complex and not _conjugate_halves(d) else 1
+    return d.dim * real_numbers
+
+
+def _conjugate_halves(d: CoefficientDynamics) -> bool:
+    """The second half of the state is exactly the conjugate of the first, and so nothing more to carry.
+
+    That holds for all real values if it holds for the keys and the evolution maps such states to such states.
+    """
+    if not isinstance(d.evolution, Diagonal | DiagonalPlusRankOne):
+        return False
+    tensors = [d.key] if d.scaling is None else [d.key, d.scaling[..., None]]
+    d.evolution.map(lambda x: (tensors.append(x), x)[1])
+    return all(_conjugate(x, d.dim) for x in tensors)
+
+
+def _conjugate(x: Tensor, dim: int) -> bool:
+    if x.shape[-1] != dim:  # one number for all of the state
+        return not x.is_complex()
+    return dim % 2 == 0 and torch.equal(x[..., : dim // 2], x[..., dim // 2 :].conj())
