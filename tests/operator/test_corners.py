@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -135,8 +137,8 @@ def test_what_is_no_tensor_is_refused_in_one_line():
         for call in (operator.__matmul__, operator.T.__matmul__, operator.apply, lambda v: operator.state_at(1, v)):
             with pytest.raises(InputError, match=f"^values are a {name}: give a torch.Tensor$"):
                 call(given)
-    with pytest.raises(InputError, match="^initial_state is a ndarray: give a torch.Tensor$"):
-        operator.apply(values, initial_state=np.zeros((1, 2, 3, 1)))
+    with pytest.raises(InputError, match=r"^initial_state is a ndarray: give a torch\.Tensor$"):
+        operator.apply(values, initial_state=cast(Any, np.zeros((1, 2, 3, 1))))
 
 
 def test_a_mixer_prints_on_one_line():
