@@ -13,6 +13,7 @@ from mixerlens import families, measures
 from mixerlens.composition import CoefficientSum
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.evolution import DiagonalPlusRankOne
 from mixerlens.readout import Exp, Polynomial, Relu
 
 
@@ -49,7 +50,9 @@ def test_modes_held_beside_their_conjugates_count_once(dtype):
     found = measures.state_rank(dynamics, cuts="all")
     assert found.designed == 2 * modes and (found.ranks[:, 2] == 2 * modes).all()
     turn = torch.tensor([1, 1, 1, 1, 1, 1j])  # of the evolution: its eigenvalues are no longer pairs
-    torn = replace(dynamics, evolution=replace(dynamics.evolution, left=dynamics.evolution.left * turn))
+    evolution = dynamics.evolution
+    assert isinstance(evolution, DiagonalPlusRankOne)
+    torn = replace(dynamics, evolution=replace(evolution, left=evolution.left * turn))
     found = measures.state_rank(torn, cuts="all")
     assert found.designed == 4 * modes and (found.ranks[:, 2] > 2 * modes).all()
 
