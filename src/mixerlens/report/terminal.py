@@ -46,7 +46,9 @@ def certificate_table(certificate: Any, unit: str = "token") -> Any:
     notes.add_column(overflow="fold")
     for why, number in numbers.items():
         notes.add_row(Text(str(number), "dim"), Text(why))
-    legend = ["error and tolerance are relative to the largest reference value, head by head."]
+    legend = [
+        "error and tolerance are relative to the largest reference value, head by head; a skip counts by its rounding."
+    ]
     if any(NOISE_WORDS in why for why in numbers):
         legend.append(f"{NOISE_WORDS}: {NOISE_SHORT}")
     return Group(grid, Text(), notes, *(Text(line, "dim") for line in legend))
