@@ -27,7 +27,7 @@ __all__ = [
     "ttt_mlp",
 ]
 
-TIME, HEADS, DIM = 12, 1, 8  # of the examples: the ridge test needs more than seven numbers a query
+TIME, HEADS, DIM = 10, 1, 8  # of the examples: the ridge test needs more than seven numbers a query
 
 Arguments = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Outsider:
         return getattr(outsiders, self.name)
 
     def arguments(self, seed: int = 0) -> Arguments:
-        """query, key and value (1, 12, 1, 8), normal and seeded, with the gates and weights that belong to them."""
+        """query, key and value (1, 10, 1, 8), normal and seeded, with the gates and weights that belong to them."""
         normal = partial(torch.randn, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         given = {name: normal(1, TIME, HEADS, DIM) for name in ("query", "key", "value")}
         return given | self.example(normal)

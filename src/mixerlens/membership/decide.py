@@ -53,7 +53,7 @@ from mixerlens.membership.profile import profile
 from mixerlens.membership.realise import Search, decision
 from mixerlens.membership.record import Finding, Membership
 from mixerlens.membership.ridge import ridge
-from mixerlens.membership.values import channels, linear, steady
+from mixerlens.membership.values import channels, linear, relative, steady
 
 
 def membership(
@@ -149,8 +149,8 @@ def _scalar(probe: Probe, findings: list[Finding]) -> dict[str, Any]:
     """One alpha a head: its support, its state, its readout."""
     alpha = probe.coefficients()
     value = probe.values()
-    rebuilt = (alpha @ value.transpose(1, 2).to(alpha.dtype)).transpose(1, 2)
-    off = float(torch.linalg.vector_norm(rebuilt - probe(value)) / torch.linalg.vector_norm(rebuilt).clamp(min=1e-300))
+    y = probe(value).to(alpha)
+    off = relative(y - (alpha @ value.transpose(1, 2).to(alpha)).transpose(1, 2), y)
     findings.append(
         Finding(
             "coefficients", "holds" if off <= probe.clear else "unclear",

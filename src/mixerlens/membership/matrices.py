@@ -50,6 +50,6 @@ def _matrices(probe: Probe, size: int) -> Tensor:
         for c in range(size):
             value = torch.zeros(probe.batch, probe.time, probe.heads * probe.width).to(probe.normal(0))
             value[:, j, c] = 1
-            columns.append(probe(value.unflatten(-1, (probe.heads, probe.width)))[0].flatten(1))
+            columns.append(probe(value.unflatten(-1, (probe.heads, probe.width)))[0].flatten(1).cpu())
     columns = torch.stack(columns, -1).unflatten(-1, (probe.time, size))  # (time, size, time, size)
     return columns.permute(0, 2, 1, 3)[None].to(torch.complex128 if columns.is_complex() else torch.float64)

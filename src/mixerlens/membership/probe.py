@@ -121,7 +121,7 @@ class Probe:
     def coefficients(
         self, columns: Sequence[int] | None = None, query: Tensor | None = None, key: Tensor | None = None
     ) -> Tensor:
-        """alpha (batch, heads, time, columns) in double precision, read off unit values.
+        """alpha (batch, heads, time, columns) in double precision on the CPU, read off unit values.
 
         Asks for a mixer whose channels do not mix. value_dim tokens a call; all at once if it takes any value_dim.
         """
@@ -134,7 +134,7 @@ class Probe:
             some = columns[first : first + width]
             value = torch.zeros(self.batch, self.time, self.heads, width).to(self.normal(0))
             value[:, some, :, list(range(len(some)))] = 1
-            parts.append(wide(tile(self(value, query, key)[..., : len(some)], 0, self.time)))
+            parts.append(wide(tile(self(value, query, key)[..., : len(some)], 0, self.time)).cpu())
         return torch.cat(parts, -1)
 
     def _wide_width(self) -> int:

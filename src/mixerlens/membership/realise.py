@@ -61,12 +61,8 @@ class Search:
         name, rank = self._readout()
         if name:
             size = f"a state of {rank} numbers" if self.is_causal else f"rank {rank}"
-            return decision(
-                "member",
-                f"phi = {name}: its scores have {size}" + self._chained,
-                name,
-                growth.rank if self.finite else None,
-            )
+            why = f"phi = {name}: its scores have {size}"
+            return decision("member", why + self._chained, name, growth.rank if self.finite else None)
         if self.finite:
             return self._lifted(what, growth.rank)
         return self._two_ways() or self._register()
@@ -158,9 +154,9 @@ class Search:
     @property
     def _degree(self) -> int:
         """The degree of the coefficients in the query, 0 where they are no polynomial."""
-        return (
-            max((int(kind.split()[-1]) for kind in self.kinds - AFFINE), default=1) if self.kinds <= POLYNOMIAL else 0
-        )
+        if not self.kinds <= POLYNOMIAL:
+            return 0
+        return max((int(kind.split()[-1]) for kind in self.kinds - AFFINE), default=1)
 
     @property
     def _monomials(self) -> int:

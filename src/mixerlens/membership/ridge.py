@@ -15,7 +15,7 @@ from mixerlens.membership.record import Finding
 
 ALLOWED = 2  # u_ij and u_il; 1 for exp, whose gradient is u_ij - u_il
 DISTANCES = 6
-SAMPLES = 16
+SAMPLES, ENOUGH = 24, 10  # queries tried at most; usable ones a pair, more than the directions that are counted
 HEADS = 4
 COUNTED = 1e-6  # singular values above this part of the largest are counted
 FLAT, STEEP = 1e-9, 1e-2  # the third singular value: none up to FLAT, there for sure from STEEP on
@@ -62,7 +62,7 @@ def ridge(probe: Probe, alpha: Tensor) -> Finding:
     lags = ", ".join(str(columns[0] - c) for c in columns[1:])
     given = (
         f"row {row}, head {', '.join(map(str, heads))}, column {columns[0]} against the columns {lags} before it, "
-        f"{len(queries)} queries (of a pair usable at least {min(usable)}) of {slopes.shape[-1]} numbers"
+        f"{len(slopes)} queries (of a pair usable at least {min(usable)}) of {slopes.shape[-1]} numbers"
     )
     flat = max(FLAT, 1024 * probe.precision)
     bar = f"third singular value: member <= {flat:.0e}; > {STEEP:g} refutes where another pair keeps to {flat:.0e}"
@@ -122,9 +122,12 @@ def _slopes(probe: Probe, queries: Tensor, row: int, columns: list[int], heads: 
             grads = _gradients(alpha.flatten(), at, probe.time >= BATCHED)
         parts = torch.view_as_real(grads.resolve_conj()) if grads.is_complex() else grads
         here = alpha.detach() != 0
-        slope = parts[:, 0].reshape(*here.shape, -1).to(torch.float64)
+        slope = parts[:, 0].reshape(*here.shape, -1).to(alpha.detach())
         slopes.append(slope / torch.where(here, alpha.detach(), 1.0)[..., None])
         there.append(here)
+        usable = torch.stack(there)[:, :, 1:] & torch.stack(there)[:, :, :1]
+        if int(usable.sum(0).min()) >= ENOUGH:
+            break
     return torch.stack(slopes), torch.stack(there)
 
 
