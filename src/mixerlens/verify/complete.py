@@ -55,7 +55,7 @@ def reached_tokens(lens: Lens, ids: Tensor) -> list[int]:
         for path in silenced:
             undo.callback(modules[path].register_forward_hook(_silence).remove)
         before, after = (answer(lens.forward(x)) for x in (ids, changed))
-        if before.shape[:2] != ids.shape:
+        if before.dim() < 3 or before.shape[:2] != ids.shape:  # no vector a token: nothing to compare token by token
             return []
         tolerance, _ = logits_tolerance(lens, ids, before)  # experts, say, round otherwise when other tokens leave
     if tolerance is None:
