@@ -17,15 +17,22 @@ Every architecture below is one function of `mixerlens.families` and one row of 
 recurrence of the same name in `mixerlens.references`. *state*: numbers a value channel, n the dimension of query and
 key, T the length; *recurrence*: whether a fixed number of them carries the past.
 """
+_OUTSIDE = """
+## Not in the family
+
+Each of these functions raises an error that carries what was measured against the mixer, at the moment it is asked for;
+`mixerlens families lstm` prints it.
+"""
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The page as Markdown: members first, then what is not in the family and what shows it."""
     members = _table(
-        ("family", "function", "A_t", "b k ; q", "phi", "eta", "state", "recurrence", "error", "source"),
+        ("family", "name", "function", "A_t", "b k ; q", "phi", "eta", "state", "recurrence", "error", "source"),
         [
             (
                 row.title,
+                f"`{row.name}`",
                 f"`{row.function}`",
                 row.evolution,
                 row.key,
@@ -40,11 +47,11 @@ def markdown(rows: Sequence[Row]) -> str:
             if row.member
         ],
     )
-    notes = [f"- **{row.title}**: {row.note}." for row in rows if row.note]
-    outsiders = [(row.title, row.witness, row.source) for row in rows if not row.member]
+    notes = [f"- **{row.title}**: {row.note}." for row in rows if row.member and row.note]
+    outsiders = [(row.title, f"`{row.function}`", row.note, row.source) for row in rows if not row.member]
     parts = [_HEAD, members, "## Notes\n", "\n".join(notes)]
     if outsiders:
-        parts += ["\n## Not in the family\n", _table(("mixer", "witness", "source"), outsiders)]
+        parts += [_OUTSIDE, _table(("mixer", "function", "why", "source"), outsiders)]
     return "\n".join(parts) + "\n"
 
 
