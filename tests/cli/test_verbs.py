@@ -180,7 +180,7 @@ def test_spectrum_of_s4d_is_exp_of_dt_times_a(s4d_folder, mixerlens):
     a, dt = (torch.as_tensor(given[name]).detach() for name in ("A", "dt"))
     expected = torch.exp(dt.reshape(-1, 1).double() * a.to(torch.complex128))
     found = torch.view_as_complex(torch.tensor(printed["layers.0.s4d"]["eigenvalues"], dtype=torch.float64))[:, 0]
-    order = lambda x: x[torch.arange(5)[:, None], x.imag.argsort(-1)]  # noqa: E731
+    order = lambda x: x[torch.arange(5)[:, None], x.imag.argsort(-1)]
     assert (order(found) - order(expected)).abs().max() <= 1e-6
 
 

@@ -84,7 +84,7 @@ def test_random_log_decays():
 def test_mambas_factored_decays():
     A, dt = -torch.arange(1.0, DIM + 1).expand(HEADS, -1), 10 ** (-3 + 2 * torch.rand(GRID))
     q, k = vectors()
-    decay = lambda t: (dt.double()[:, t, :, None] * A.double()).exp()[..., None]  # noqa: E731
+    decay = lambda t: (dt.double()[:, t, :, None] * A.double()).exp()[..., None]
     check(Diagonal(rate=A, step_size=dt), lambda S, t: decay(t) * S, b=dt, q=q[:, :, :1], k=k[:, :, :1])
 
 
@@ -179,7 +179,7 @@ def test_pending_impulses(kind):
     cos, sin = (torch.diag_embed(x) for x in (angle.double().cos(), angle.double().sin()))
     R = torch.cat([torch.cat([cos, -sin], -1), torch.cat([sin, cos], -1)], -2)
     inner = Rotation(angle, log_decay=g)
-    E = lambda S, t: g.double()[:, t, :, None, None].exp() * (R @ S) if t >= 0 else S  # noqa: E731
+    E = lambda S, t: g.double()[:, t, :, None, None].exp() * (R @ S) if t >= 0 else S
 
     def step(S, t):
         s, p = S.chunk(2, -2)

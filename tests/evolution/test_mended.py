@@ -225,20 +225,20 @@ NOT_PARAMETERS = {
     "previous is what acted before the first token: give one token": lambda: evolution.ReadBeforeWrite(
         evolution.Scalar(decay=SIX), previous=evolution.Scalar(decay=SIX)
     ),
-    "previous must be an evolution": lambda: evolution.ReadBeforeWrite(evolution.Identity(), previous=ONE),  # type: ignore[arg-type]
+    "previous must be an evolution": lambda: evolution.ReadBeforeWrite(evolution.Identity(), previous=ONE),
     "position 5 of token 1 follows 0": lambda: evolution.Fenwick(4, position=torch.tensor([[[0], [5], [6]]])),
     "position 3 of token 2 follows 3": lambda: evolution.Fenwick(4, position=torch.tensor([[[2], [3], [3]]])),
     "integers": lambda: evolution.Fenwick(4, position=torch.ones(1, 6, 1, dtype=torch.bool)),
-    "levels must be a whole number, not 4.0": lambda: evolution.Fenwick(4.0),  # type: ignore[arg-type]
-    "must be a whole number, not 2.0": lambda: evolution.Shift(2.0),  # type: ignore[arg-type]
-    "gain must be a tensor, not 0.5": lambda: evolution.Trapezoid(evolution.Identity(), 0.5),  # type: ignore[arg-type]
-    "gain must be a tensor, not None": lambda: evolution.Trapezoid(evolution.Identity(), None),  # type: ignore[arg-type]
-    "rate must be a tensor": lambda: evolution.Momentum(torch.ones(2), 0.5, ONE),  # type: ignore[arg-type]
-    "left must be a tensor": lambda: evolution.DiagonalPlusRankOne([1.0, 2.0], torch.ones(2)),  # type: ignore[arg-type]
-    "decay must be a tensor": lambda: evolution.Scalar(decay=0.5),  # type: ignore[arg-type]
-    "offset must be a tensor": lambda: evolution.Unipotent(0.5),  # type: ignore[arg-type]
-    "matrix must be a tensor": lambda: evolution.Dense([[1.0]]),  # type: ignore[arg-type]
-    "angle must be a tensor": lambda: evolution.Rotation(0.5),  # type: ignore[arg-type]
+    "levels must be a whole number, not 4.0": lambda: evolution.Fenwick(4.0),
+    "must be a whole number, not 2.0": lambda: evolution.Shift(2.0),
+    "gain must be a tensor, not 0.5": lambda: evolution.Trapezoid(evolution.Identity(), 0.5),
+    "gain must be a tensor, not None": lambda: evolution.Trapezoid(evolution.Identity(), None),
+    "rate must be a tensor": lambda: evolution.Momentum(torch.ones(2), 0.5, ONE),
+    "left must be a tensor": lambda: evolution.DiagonalPlusRankOne([1.0, 2.0], torch.ones(2)),
+    "decay must be a tensor": lambda: evolution.Scalar(decay=0.5),
+    "offset must be a tensor": lambda: evolution.Unipotent(0.5),
+    "matrix must be a tensor": lambda: evolution.Dense([[1.0]]),
+    "angle must be a tensor": lambda: evolution.Rotation(0.5),
     "at least one entry": lambda: evolution.MicroSteps(torch.ones(1, 6, 1, 0, 4), torch.ones(1, 6, 1, 0)),
     "left has shape .* at least one entry": lambda: evolution.DiagonalPlusRankOne(torch.ones(0), torch.ones(0)),
     r"log_decay holds inf at \[1\]": lambda: evolution.Scalar(log_decay=INF),

@@ -156,7 +156,7 @@ REFUSED = {
     "twice a log_decay": lambda: evolution.Delta(torch.ones(4), torch.ones(()), torch.zeros(()), torch.ones(())),
     "left has 4": lambda: evolution.DiagonalPlusRankOne(torch.ones(4), torch.ones(5)),
     "right holds NaN": lambda: evolution.DiagonalPlusRankOne(torch.ones(4), torch.full((4,), torch.nan)),
-    "inner must be": lambda: evolution.ReadBeforeWrite(torch.ones(3)),  # type: ignore[arg-type]
+    "inner must be": lambda: evolution.ReadBeforeWrite(torch.ones(3)),
     "cell": lambda: evolution.Shift(0),
     "level": lambda: evolution.Fenwick(0),
     "integers": lambda: evolution.Fenwick(3, position=torch.zeros(1, 4, 1)),

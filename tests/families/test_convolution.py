@@ -8,20 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from families.helpers import error, randn
 from mixerlens import families
 from mixerlens.errors import InputError, MemoryBudgetError
 from mixerlens.support import Support
 
 BATCH, TIME, CHANNELS, WIDTH = 2, 150, 5, 4
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 @pytest.mark.parametrize("width", [1, 4, 151])

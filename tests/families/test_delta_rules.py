@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from families.helpers import randn
 from mixerlens import families, references
 
 BATCH, TIME, HEADS, DIM, WIDTH = 1, 300, 2, 8, 3
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def keys(kind):

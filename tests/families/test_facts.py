@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from families.helpers import randn
 from mixerlens import families
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
@@ -15,10 +16,6 @@ BATCH, TIME, HEADS, DIM = 1, 40, 2, 4
 GRID = (BATCH, TIME, HEADS)
 
 
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def eta(q, k):
     """The normaliser of softmax attention with the scores as computed: the row mass before it is divided out."""
     return CoefficientDynamics(q, k, readout=Exp()).operator().row_mass()
@@ -27,7 +24,7 @@ def eta(q, k):
 def test_the_eta_ratio_of_softmax_is_a_gauge():
     """A constant added to every key leaves alpha as it is and moves eta_{i-1} / eta_i at will."""
     q, k, c = randn(*GRID, DIM), randn(*GRID, DIM), randn(DIM)
-    ratio = lambda x: x[:, :-1] / x[:, 1:]  # noqa: E731
+    ratio = lambda x: x[:, :-1] / x[:, 1:]
     moved = [
         families.softmax_attention(query=q, key=k + s * c, scale=1.0).operator().to_dense() for s in (0.0, 1.0, -2.0)
     ]

@@ -6,20 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from families.helpers import error, randn
 from mixerlens import families, references
 from mixerlens.errors import InputError
 
 BATCH, TIME, HEADS, DIM, WIDTH, SLOTS = 2, 100, 4, 6, 3, 5
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    assert got.isfinite().all()
-    return float((got - want).abs().max() / want.abs().max())
 
 
 @pytest.mark.parametrize(

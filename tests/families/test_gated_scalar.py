@@ -9,23 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from families.helpers import error, rand, randn
 from mixerlens import families
 from mixerlens.errors import InputError
 
 BATCH, TIME, CHANNELS = 2, 150, 6
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def rand(*shape):
-    return torch.rand(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 @pytest.fixture

@@ -8,20 +8,12 @@ import torch
 from numpy.polynomial import legendre
 from scipy.linalg import expm
 
+from families.helpers import error, randn
 from mixerlens import families
 from mixerlens.errors import InputError, MemoryBudgetError, UnsupportedError
 from mixerlens.families.hippo import legs_power
 
 TIME = 60
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 def legs(state):

@@ -6,24 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from families.helpers import error, rand, randn
 from mixerlens import families
 from mixerlens.errors import InputError
 
 BATCH, TIME, HEADS, GROUPS, DIM, WIDTH = 2, 300, 4, 2, 3, 4
 LEVELS = 10
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def rand(*shape: int) -> Tensor:
-    return torch.rand(*shape, dtype=torch.float64)
-
-
-def error(got: Tensor, want: Tensor) -> float:
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 @pytest.fixture

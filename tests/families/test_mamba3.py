@@ -6,23 +6,11 @@ import pytest
 import torch
 from scipy.integrate import quad
 
+from families.helpers import error, rand, randn
 from mixerlens import families, references
 from mixerlens.errors import InputError
 
 BATCH, TIME, HEADS, STATE, WIDTH = 2, 150, 4, 6, 3
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def rand(*shape):
-    return torch.rand(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 def arguments(time=TIME, groups=2, state=STATE):

@@ -7,20 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from capture import tiny
+from families.helpers import error, randn
 from mixerlens import families, references
 from mixerlens.errors import InputError
 
 BATCH, TIME, HEADS, DIM, WIDTH = 2, 70, 3, 4, 5
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    assert got.isfinite().all()
-    return float((got - want).abs().max() / want.abs().max())
 
 
 def drawn(size: float = 3.0) -> dict:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.signal import cont2discrete, dlsim
 
+from families.helpers import error, randn
 from mixerlens import families
 from mixerlens.errors import InputError
 from mixerlens.references.modes import system
@@ -14,17 +15,8 @@ BATCH, TIME, MODES, INPUTS, OUTPUTS = 2, 150, 4, 3, 5
 DT = torch.tensor([0.01, 0.05, 0.1, 0.3], dtype=torch.float64)
 
 
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def crandn(*shape):
     return torch.complex(randn(*shape), randn(*shape))
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 def poles(modes=MODES):

@@ -6,18 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from families.helpers import error, randn
 from mixerlens import families
 
 BATCH, TIME, HEADS, GROUPS, DIM, WIDTH = 2, 150, 4, 2, 8, 3
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 @pytest.mark.parametrize("causal", [True, False])

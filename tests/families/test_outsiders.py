@@ -9,16 +9,13 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
+from families.helpers import randn
 from mixerlens import errors, families, references
 from mixerlens.families.outsiders import OUTSIDERS
 from mixerlens.references import outsiders
 
 BATCH, TIME, HEADS, DIM = 2, 9, 2, 4
 GRID = (BATCH, TIME, HEADS)
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def close(got, want, bar=1e-12):
@@ -34,7 +31,7 @@ def qkv():
 @pytest.mark.parametrize("outsider", OUTSIDERS, ids=lambda o: o.name)
 def test_asking_for_one_raises_its_witness(outsider):
     ask = getattr(families.outsiders, outsider.name)
-    ask_again = lambda: ask(randn(1, 4, 1, 2), key=None)  # noqa: E731 - whatever the arguments are
+    ask_again = lambda: ask(randn(1, 4, 1, 2), key=None)
     with pytest.raises(errors.NonMemberError) as caught:
         ask_again()
     assert isinstance(caught.value, errors.UnsupportedError)
@@ -163,7 +160,7 @@ def test_ttt_mlp_takes_a_step_on_both_layers(qkv):
         return x + torch.nn.functional.layer_norm(two @ hidden, (DIM,), eps=1e-6)
 
     for t in range(TIME):
-        loss = lambda a, c, t=t: ((model(a, c, k[b, t, h]) - v[b, t, h]) ** 2).sum()  # noqa: E731
+        loss = lambda a, c, t=t: ((model(a, c, k[b, t, h]) - v[b, t, h]) ** 2).sum()
         steps = jacobian(loss, (one, two))
         one, two = one - rate[b, t, h] * steps[0], two - rate[b, t, h] * steps[1]
         close(got[b, t, h], model(one, two, q[b, t, h]))
@@ -251,7 +248,7 @@ def test_slstm_without_recurrent_mixing_is_a_member_of_its_squashed_values(qkv):
         gate = torch.zeros(4, 1, 3, 3, dtype=torch.float64)
         return outsiders.slstm(query, key, torch.atanh(squashed), forget=forget, recurrent=gate)
 
-    small = lambda query, key, value: 100 * mixer(query, key, value.clamp(-1, 1) / 100)  # noqa: E731
+    small = lambda query, key, value: 100 * mixer(query, key, value.clamp(-1, 1) / 100)
     one, two = torch.rand(2, 1, 40, 1, 3, dtype=torch.float64)
     split = small(q, k, one / 2) + small(q, k, two / 2)
     close(small(q, k, (one + two) / 2), split, 1e-10)

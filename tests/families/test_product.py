@@ -9,23 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from families.helpers import error, rand, randn
 from mixerlens import families, references
 from mixerlens.errors import InputError
 
 BATCH, TIME, HEADS, DIM, WIDTH = 2, 53, 2, 6, 4
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def rand(*shape: int) -> Tensor:
-    return torch.rand(*shape, dtype=torch.float64)
-
-
-def error(got: Tensor, want: Tensor) -> float:
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 def drawn(steps: int, groups: int = HEADS) -> tuple[dict[str, Tensor], Tensor]:

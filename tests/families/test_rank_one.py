@@ -7,27 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from families.helpers import error, rand, randn
 from mixerlens import families
 from mixerlens.errors import InputError
 
 BATCH, TIME, HEADS, DIM, WIDTH = 2, 150, 3, 8, 5
 
 
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def rand(*shape: int) -> Tensor:
-    return torch.rand(*shape, dtype=torch.float64)
-
-
 def vectors(dim: int = DIM, heads: int = HEADS) -> Tensor:
     return randn(BATCH, TIME, heads, dim)
-
-
-def error(got: Tensor, want: Tensor) -> float:
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 @pytest.fixture

@@ -6,17 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from families.helpers import error, rand, randn
 from mixerlens import families, oracle, references
 
 BATCH, TIME, HEADS, GROUPS, DIM, WIDTH = 2, 70, 4, 2, 4, 3
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def rand(*shape: int) -> Tensor:
-    return torch.rand(*shape, dtype=torch.float64)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -106,12 +99,6 @@ CASES = {
 def value(name: str, given: dict) -> Tensor:
     """Values with as many heads as the keys have groups, where a model shares them."""
     return randn(BATCH, TIME, given["key"].shape[2] if name == "softmax_attention" else HEADS, WIDTH)
-
-
-def error(got: Tensor, want: Tensor) -> float:
-    assert got.shape == want.shape
-    assert got.isfinite().all()
-    return float((got.double() - want).abs().max() / want.abs().max())
 
 
 def lowered(given: dict) -> dict:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from families.helpers import error
 from mixerlens import families, oracle, references
 from mixerlens.errors import InputError, NonMemberError
 from mixerlens.families import FAMILIES, Draw, Family, outsiders, register
@@ -22,12 +23,6 @@ def drawn(name: str, seed: int = 5) -> tuple[Family, dict, Tensor]:
     family = FAMILIES[name]
     given = family.arguments(seed)
     return family, given, given.pop("value")
-
-
-def error(got: Tensor, want: Tensor) -> float:
-    assert got.shape == want.shape
-    assert torch.isfinite(torch.view_as_real(got) if got.is_complex() else got).all()
-    return float((got - want).detach().abs().max() / want.detach().abs().max())
 
 
 def timed(x: object, time: int) -> bool:
@@ -168,7 +163,7 @@ def test_a_non_member_is_refused_with_its_witness(outsider):
 
 def test_a_witness_that_does_not_show_fails_the_row(monkeypatch):
     """A mean over the past is linear in its values: no witness against it."""
-    mean = lambda query, key, value, **_: value.cumsum(1)  # noqa: E731
+    mean = lambda query, key, value, **_: value.cumsum(1)
     monkeypatch.setattr(references.outsiders, "lstm", mean)
     (row,) = families.measure(["lstm"])
     assert not row.holds

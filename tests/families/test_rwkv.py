@@ -5,20 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from families.helpers import error, randn
 from mixerlens import families, references
 from mixerlens.errors import InputError
 
 BATCH, TIME, CHANNELS = 2, 90, 5
-
-
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    assert got.isfinite().all()
-    return float((got - want).abs().max() / want.abs().max())
 
 
 @pytest.mark.parametrize("size", [1.0, 15.0])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.signal import cont2discrete
 
+from families.helpers import error, randn
 from mixerlens import families
 from mixerlens.errors import InputError
 from mixerlens.families import legs_normal_plus_low_rank
@@ -16,21 +17,12 @@ FEATURES, MODES, TIME = 2, 3, 400
 DT = torch.tensor([0.003, 0.2], dtype=torch.float64)
 
 
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def crandn(*shape):
     return torch.complex(randn(*shape), randn(*shape))
 
 
 def poles():
     return torch.complex(-torch.rand(FEATURES, MODES).double(), 5 * randn(FEATURES, MODES))
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    return float((got - want).abs().max() / want.abs().max())
 
 
 def bilinear(M, b, dt):

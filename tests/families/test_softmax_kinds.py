@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from families.helpers import error, randn
 from mixerlens import families
 from mixerlens.composition import CoefficientSum
 from mixerlens.dynamics import CoefficientDynamics
@@ -19,22 +20,12 @@ from mixerlens.readout import Polynomial
 BATCH, TIME, HEADS, GROUPS, DIM, WIDTH = 2, 150, 4, 2, 4, 3
 
 
-def randn(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def qkv(groups=HEADS):
     return randn(BATCH, TIME, HEADS, DIM), randn(BATCH, TIME, groups, DIM), randn(BATCH, TIME, groups, WIDTH)
 
 
 def heads_first(*tensors):
     return [x.repeat_interleave(HEADS // x.shape[2], dim=2).transpose(1, 2) for x in tensors]
-
-
-def error(got, want):
-    assert got.shape == want.shape
-    assert got.isfinite().all()
-    return float((got - want).abs().max() / want.abs().max())
 
 
 def test_sigmoid_attention_has_minus_log_length_as_bias():

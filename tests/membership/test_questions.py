@@ -150,7 +150,7 @@ def test_a_fixed_width_is_respected():
 
 def test_a_width_that_changes_the_mixer_is_not_used():
     """Scaled by its value_dim: reading coefficients at another width would be another mixer."""
-    mixer = lambda q, k, v: scored(lambda z: z)(q, k, v) / v.shape[-1]  # noqa: E731
+    mixer = lambda q, k, v: scored(lambda z: z)(q, k, v) / v.shape[-1]
     n = draw(4)
     seen = []
 

@@ -102,13 +102,13 @@ def coupled(query, key, value, transition, write, read):
 
 def members() -> dict[str, Case]:
     n = draw(0)
-    gate = lambda *s: torch.rand(*s, dtype=torch.float64, generator=torch.Generator().manual_seed(1))  # noqa: E731
+    gate = lambda *s: torch.rand(*s, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     angles = torch.tensor([1.0, 0.1], dtype=torch.float64)
     two = torch.tensor([0.5, 0.1], dtype=torch.float64)
     unit = F.normalize(n(*GRID, DIM), dim=-1)
-    positive = lambda: F.elu(n(*GRID, DIM)) + 1  # noqa: E731
+    positive = lambda: F.elu(n(*GRID, DIM)) + 1
     poles = torch.complex(-0.5 - gate(HEADS, 3), 3 * (1 + torch.arange(3.0).double()).expand(HEADS, 3))
-    complexes = lambda: torch.complex(n(HEADS, 3), n(HEADS, 3))  # noqa: E731
+    complexes = lambda: torch.complex(n(HEADS, 3), n(HEADS, 3))
     spin = torch.linalg.qr(n(3, 3)).Q * 0.9
     softmax, linear = reference("softmax_attention"), reference("linear_attention")
 

@@ -97,7 +97,7 @@ def test_grouped_heads(groups, evolution):
     heads, time, dim = 6, 75, 4
     q, k = randn(BATCH, time, groups, dim), unit(randn(BATCH, time, groups, dim))
     g, beta, angle = -torch.rand(BATCH, time, heads).double(), torch.rand(BATCH, time, heads).double(), randn(2)
-    spread = lambda x: x.repeat_interleave(heads // groups, dim=2)  # noqa: E731
+    spread = lambda x: x.repeat_interleave(heads // groups, dim=2)
     few, many = {
         "identity": (Identity(), Identity()),
         "rotation": (Rotation(angle), Rotation(angle)),

@@ -124,7 +124,7 @@ def test_householders_of_order_two_lift_to_a_linear_state():
     lifted[..., 1 : 1 + n, 1 : 1 + n] = A
     lifted[..., 1 + n :, 1 + n :] = AA
     one = torch.ones(1, time, 1, 1, dtype=torch.float64)
-    square = lambda x: (x[..., :, None] * x[..., None, :]).flatten(-2)  # noqa: E731
+    square = lambda x: (x[..., :, None] * x[..., None, :]).flatten(-2)
     linear = CoefficientDynamics(
         torch.cat([one, q, square(q) / 2], -1), torch.cat([one, k, square(k)], -1), Dense(lifted)
     )

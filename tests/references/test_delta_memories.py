@@ -29,8 +29,8 @@ def close(got: Tensor, want: Tensor, bar: float) -> None:
 def one() -> dict[str, Tensor]:
     """One head of one sequence."""
     torch.manual_seed(1)
-    unit = lambda: F.normalize(randn(1, TIME, 1, DIM), dim=-1)  # noqa: E731
-    gate = lambda: -rand(1, TIME, 1)  # noqa: E731
+    unit = lambda: F.normalize(randn(1, TIME, 1, DIM), dim=-1)
+    gate = lambda: -rand(1, TIME, 1)
     return {"q": randn(1, TIME, 1, DIM), "k": unit(), "p": unit(), "v": randn(1, TIME, 1, WIDTH), "g": gate()}
 
 
@@ -92,7 +92,7 @@ def test_log_linear_attention_is_the_recurrence_over_levels(one):
 def test_titans_momentum_is_a_sum_over_earlier_surprises(one):
     """Unrolled: M_t = sum_s a^(t-s) S_s and S_s = sum_r m^(s-r) theta k_r (v_r - M_{r-1}^T k_r)^T, constant a, m."""
     a, m, theta = 0.9, 0.7, 0.3
-    number = lambda x: torch.full((1, TIME, 1), x, dtype=torch.float64)  # noqa: E731
+    number = lambda x: torch.full((1, TIME, 1), x, dtype=torch.float64)
     memories: list[Tensor] = [torch.zeros(DIM, WIDTH, dtype=torch.float64)]
     steps, rows = [], []
     for t in range(TIME):

@@ -154,9 +154,12 @@ def support(probe: Probe, keys: ThirdKeys) -> Finding:
     if flip is None:
         return Finding("support", "holds", "no coefficient is switched on or off by a third key", inputs=given)
     low, high = 0.0, 1.0  # alpha_ij is zero at one end and not at the other
-    at = lambda share: probe.coefficients([flip.column], key=_changed(probe, flip.third, flip.source, share))  # noqa: E731
-    one = lambda share: at(share)[flip.batch, flip.head, flip.row, 0]  # noqa: E731
-    zero_low, largest = bool(one(low) == 0), 0.0
+
+    def one(share: float) -> Tensor:
+        column = probe.coefficients([flip.column], key=_changed(probe, flip.third, flip.source, share))
+        return column[flip.batch, flip.head, flip.row, 0]
+
+    zero_low = bool(one(low) == 0)
     for _ in range(STEPS):
         middle = (low + high) / 2
         here = one(middle)

@@ -127,10 +127,8 @@ def _fits(valid: Tensor | None, time: int) -> Callable[[int], list[int]]:
 
     def cuts(side: int) -> list[int]:
         lo, hi = range(time - 2 * side + 1), range(side, time - side + 1)
-        bad = lambda a, t: (  # noqa: E731
-            count[t + side][t] - count[t][t] - count[t + side][a] + count[t][a]
-        )
-        return [t for a, t in zip(lo, hi, strict=True) if not bad(a, t)]
+        bad = (count[t + side][t] - count[t][t] - count[t + side][a] + count[t][a] for a, t in zip(lo, hi, strict=True))
+        return [t for t, found in zip(hi, bad, strict=True) if not found]
 
     return cuts
 
