@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixerlens.operator.scan_mamba import selective_scan
+from mixerlens.scans import selective_scan
 
 
 def mamba_selective_scan(

@@ -15,7 +15,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator import CoefficientOperator, SumOperator, oracle, oracle_coefficients
 
 if TYPE_CHECKING:
-    from mixerlens import measures, report
+    from mixerlens import measures, report, scans
     from mixerlens.capture import Lens, MixerCall, Trace, open
     from mixerlens.membership import membership
     from mixerlens.verify import Certificate, Check
@@ -33,6 +33,7 @@ _LAZY = {
     "measures": "mixerlens.measures",
     "membership": "mixerlens.membership",
     "report": "mixerlens.report",
+    "scans": "mixerlens.scans",
 }
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "oracle_coefficients",
     "readout",
     "report",
+    "scans",
     "support",
 ]
 

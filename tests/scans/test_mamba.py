@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mixerlens.errors import InputError
-from mixerlens.operator import scan_mamba
-from mixerlens.operator.scan_mamba import selective_scan
+from mixerlens.scans import mamba, selective_scan
 
 NAMES = ("x", "dt", "A", "B", "C", "initial_state")
 
@@ -49,7 +48,7 @@ def test_values_state_and_gradients_are_the_recurrences(time):
 def test_chunk_length_does_not_matter(monkeypatch):
     given = arguments(1, 20, 4, 2)
     want = selective_scan(*given)[0]
-    monkeypatch.setattr(scan_mamba, "BUDGET", 3 * given[-1].numel() * 8)  # chunks of 3 steps
+    monkeypatch.setattr(mamba, "BUDGET", 3 * given[-1].numel() * 8)  # chunks of 3 steps
     assert relative(selective_scan(*given)[0], want) < 1e-14
 
 
