@@ -1,43 +1,71 @@
 """Products of decays inside one chunk, by recursive halving.
 
 The product a[j+1] ... a[i] between two tokens on either side of a midpoint factors at the midpoint, so the bottom-left
-block of [lo, hi) is the outer product of a forward and a reversed cumulative product. No logarithm, no division, no
-exp(-cumsum): exact zeros, negative, growing and complex decays and those that underflow are all treated alike.
-Vectors are float64 (complex128); only the factors of a tile are cast down.
+block of [lo, hi) is the outer product of a forward and a reversed product. No logarithm, no division, no exp(-cumsum):
+exact zeros, negative, growing and complex decays and those that underflow are all treated alike. Vectors are float64
+(complex128); only the factors of a tile are cast down.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 
-def products(a: Tensor, dim: int) -> Tensor:
-    """Inclusive products: out[i] = a[first] * ... * a[i].
+class Halving:
+    """The products of a chunk's decays a (..., c, n), grown from single tokens to the whole chunk.
 
-    Under autograd by doubling, which multiplies only: the derivative of torch's cumprod divides by the decays, and is
-    NaN for a complex decay below 1e-154 and off by 1e-3 for a subnormal real one.
+    Iterating doubles the blocks and yields, for every pair of neighbouring ones, what crosses their border:
+    (left, right), each (..., pairs, half, n), with left[j] = a[j+1] ... a[border - 1], right[i] = a[border] ... a[i].
+    Take what is yielded before going on. Afterwards
+
+    forward: a[0] ... a[i], backward: a[j+1] ... a[c-1], both (..., c, n).
+
+    Only ever multiplies, so that no derivative divides by a decay.
     """
-    if not a.requires_grad:
-        return a.cumprod(dim)
-    step, size = 1, a.shape[dim]
-    while step < size:
-        moved = torch.cat([torch.ones_like(a.narrow(dim, 0, step)), a.narrow(dim, 0, size - step)], dim)
-        a, step = a * moved, 2 * step
-    return a
+
+    def __init__(self, a: Tensor) -> None:
+        self.size = a.shape[-2]
+        self.full = 1 << (self.size - 1).bit_length()
+        self._forward = pad(a, (0, 0, 0, self.full - self.size), value=1.0)
+        if self.full == self.size and not a.requires_grad:
+            self._forward = a.clone(memory_format=torch.contiguous_format)  # changed in place below
+        self._backward = torch.ones_like(self._forward)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        half = 1
+        while half < self.full:
+            pairs = (-1, 2, half)
+            (first, second), (left, right) = (
+                x.unflatten(-2, pairs).unbind(-3) for x in (self._forward, self._backward)
+            )
+            yield left, second
+            if self._forward.requires_grad:
+                self._forward = torch.stack([first, second * first[..., -1:, :]], -3).flatten(-4, -2)
+                self._backward = torch.stack([left * second[..., -1:, :], right], -3).flatten(-4, -2)
+            else:
+                left.mul_(second[..., -1:, :])
+                second.mul_(first[..., -1:, :])
+            half *= 2
+
+    @property
+    def forward(self) -> Tensor:
+        return self._forward[..., : self.size, :]
+
+    @property
+    def backward(self) -> Tensor:
+        return self._backward[..., : self.size, :]
 
 
-def reversed_products(a: Tensor, dim: int) -> Tensor:
-    """Exclusive products to the right: out[j] = a[j+1] * ... * a[last], out[last] = 1."""
-    shifted = torch.cat([a.narrow(dim, 1, a.shape[dim] - 1), torch.ones_like(a.narrow(dim, 0, 1))], dim)
-    return products(shifted.flip(dim), dim).flip(dim)
-
-
-def _split(x: Tensor, half: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Split the chunk axis into pairs of neighbouring halves: each (..., pairs, half, ...)."""
-    pairs = x.unflatten(dim, (-1, 2, half))
-    return pairs.select(dim - 1, 0), pairs.select(dim - 1, 1)
+def products(a: Tensor) -> tuple[Tensor, Tensor]:
+    """a[0] ... a[i] and a[j+1] ... a[c-1] for a (..., c, n)."""
+    halving = Halving(a)
+    for _ in halving:
+        pass
+    return halving.forward, halving.backward
 
 
 def _quarters(first: Tensor, cross: Tensor, second: Tensor) -> Tensor:
@@ -46,39 +74,34 @@ def _quarters(first: Tensor, cross: Tensor, second: Tensor) -> Tensor:
     return torch.cat([top, torch.cat([cross, second], -1)], -2)
 
 
-def decay_matrix(a: Tensor, dtype: torch.dtype) -> Tensor:
-    """D[i, j] = a[j+1] * ... * a[i] for j <= i (1 on the diagonal), 0 above: (..., c) -> (..., c, c)."""
-    size = a.shape[-1]
-    full = 1 << (size - 1).bit_length()
-    a = pad(a, (0, full - size), value=1.0)
-    blocks = torch.ones(*a.shape, 1, 1, dtype=dtype, device=a.device)
-    half = 1
-    while half < full:
-        left, right = _split(a, half, -1)
-        forward, backward = products(right, -1).to(dtype), reversed_products(left, -1).to(dtype)
-        blocks = _quarters(
-            blocks[..., 0::2, :, :], forward.unsqueeze(-1) * backward.unsqueeze(-2), blocks[..., 1::2, :, :]
-        )
-        half *= 2
-    return blocks[..., 0, :size, :size]
+def decay_matrix(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """D[i, j] = a[j+1] * ... * a[i] for j <= i (1 on the diagonal), 0 above, in dtype, and the chunk's two products.
 
-
-def decayed_scores(query: Tensor, key: Tensor, a: Tensor) -> Tensor:
-    """S[i, j] = sum_n query[i, n] key[j, n] a[j+1, n] ... a[i, n] for j <= i: (..., c, n) three times -> (..., c, c).
-
-    Leading axes broadcast.
+    a: (..., c) -> D (..., c, c), forward (..., c), backward (..., c); see ``Halving``.
     """
-    size, dtype = a.shape[-2], query.dtype
-    full = 1 << (size - 1).bit_length()
-    fill = (0, 0, 0, full - size)
-    query, key, a = pad(query, fill), pad(key, fill), pad(a, fill, value=1.0)
+    halving = Halving(a.unsqueeze(-1))
+    blocks = torch.ones(*a.shape[:-1], halving.full, 1, 1, dtype=dtype, device=a.device)
+    for left, right in halving:
+        cross = right.to(dtype) * left.to(dtype).mT
+        blocks = _quarters(blocks[..., 0::2, :, :], cross, blocks[..., 1::2, :, :])
+    size = halving.size
+    return blocks[..., 0, :size, :size], halving.forward[..., 0], halving.backward[..., 0]
+
+
+def decayed_scores(query: Tensor, key: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """S[i, j] = sum_n query[i, n] key[j, n] a[j+1, n] ... a[i, n] for j <= i, and the chunk's two products.
+
+    (..., c, n) three times -> S (..., c, c), forward and backward (..., c, n); see ``Halving``. Leading axes broadcast.
+    """
+    halving, dtype = Halving(a), query.dtype
+    fill = (0, 0, 0, halving.full - halving.size)
+    query, key = pad(query, fill), pad(key, fill)
     leading = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], a.shape[:-2])
-    blocks = (query * key).sum(-1).expand(*leading, full)[..., None, None]
-    half = 1
-    while half < full:
-        left, right = _split(a, half, -2)
-        read = _split(query, half, -2)[1] * products(right, -2).to(dtype)
-        write = _split(key, half, -2)[0] * reversed_products(left, -2).to(dtype)
+    blocks = (query * key).sum(-1).expand(*leading, halving.full)[..., None, None]
+    for left, right in halving:
+        pairs = (-1, 2, right.shape[-2])
+        read = query.unflatten(-2, pairs).select(-3, 1) * right.to(dtype)
+        write = key.unflatten(-2, pairs).select(-3, 0) * left.to(dtype)
         blocks = _quarters(blocks[..., 0::2, :, :], read @ write.mT, blocks[..., 1::2, :, :])
-        half *= 2
-    return blocks[..., 0, :size, :size]
+    size = halving.size
+    return blocks[..., 0, :size, :size], halving.forward, halving.backward

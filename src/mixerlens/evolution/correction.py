@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mixerlens.evolution.anchored import decay_matrix, decayed_scores, products, reversed_products
+from mixerlens.evolution.anchored import decay_matrix, decayed_scores, products
 from mixerlens.evolution.base import Factors, Matrix
 from mixerlens.shapes import spread
 
@@ -47,10 +47,11 @@ class DiagonalChain:
     """P_t = Diag(a_t), a (..., c, dim | 1)."""
 
     def __init__(self, a: Tensor) -> None:
-        self.a, self.forward, self.backward = a, products(a, -2), reversed_products(a, -2)
+        self.a = a
+        self.forward, self.backward = products(a)
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return decayed_scores(query, key, self.a)
+        return decayed_scores(query, key, self.a)[0]
 
     def read(self, rows: Tensor) -> Tensor:
         return rows * self.forward
@@ -66,8 +67,8 @@ class ScalarChain:
     """P_t = a_t I, a (..., c)."""
 
     def __init__(self, a: Tensor) -> None:
-        self.between = decay_matrix(a, a.dtype)
-        self.forward, self.backward = products(a, -1).unsqueeze(-1), reversed_products(a, -1).unsqueeze(-1)
+        self.between, forward, backward = decay_matrix(a, a.dtype)
+        self.forward, self.backward = forward.unsqueeze(-1), backward.unsqueeze(-1)
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:
         return query @ key.mT * self.between

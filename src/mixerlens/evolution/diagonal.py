@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.anchored import decayed_scores, products, reversed_products
+from mixerlens.evolution.anchored import decayed_scores, products
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.base import Evolution, Factors
 from mixerlens.shapes import spread, tile, wide
@@ -56,9 +56,9 @@ class Diagonal(Evolution):
         a = self.factor(lo, hi)
         heads = max(query.shape[1], key.shape[1], a.shape[1])
         query, key = spread(query, heads), spread(key, heads)
-        forward, backward = products(a, -2), reversed_products(a, -2)
+        intra, forward, backward = decayed_scores(query, key, a)
         return Factors(
-            intra=decayed_scores(query, key, a),
+            intra=intra,
             emit=query * forward.to(query.dtype),
             inject=key * backward.to(key.dtype),
             carry=DiagonalCarry(forward[..., -1, :]),
@@ -111,7 +111,7 @@ class Diagonal(Evolution):
 def _powers(a: Tensor, count: int) -> Tensor:
     """a^0, ..., a^(count - 1) by multiplication, exact for zeros: (..., dim) -> (..., count, dim)."""
     factors = torch.cat([torch.ones_like(a).unsqueeze(-2), a.unsqueeze(-2).expand(*a.shape[:-1], count - 1, -1)], -2)
-    return products(factors, -2)
+    return products(factors)[0]
 
 
 def _exponentials(log: Tensor, exponents: Tensor) -> Tensor:

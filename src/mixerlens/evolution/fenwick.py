@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
+from mixerlens.evolution.anchored import decay_matrix
 from mixerlens.evolution.base import Carry, Factors, whole
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.scalar import Decayed
@@ -124,12 +124,12 @@ class Fenwick(Decayed):
         query, key = (spread(x, heads).unflatten(-1, (self.levels, -1)) for x in (query, key))
         lowest = self._lowest(lo, hi, query.device)
         between = lowest[:, :, None].expand(-1, -1, hi - lo).tril(-1).cummax(-2)[0]  # tokens j < t <= i
-        forward, backward = products(a, -1)[..., None], reversed_products(a, -1)[..., None]
+        decays, forward, backward = decay_matrix(a, query.dtype)
         return Factors(
-            intra=self._scores(query, key, between) * decay_matrix(a, query.dtype),
-            emit=_spread(query, lowest.cummax(-1)[0][:, None]).flatten(-2) * forward.to(query.dtype),
-            inject=_merged(key, between[:, None, -1]).flatten(-2) * backward.to(query.dtype),
-            carry=_FenwickCarry(lowest.amax(-1), self.levels, DiagonalCarry(forward[..., -1, :])),
+            intra=self._scores(query, key, between) * decays,
+            emit=_spread(query, lowest.cummax(-1)[0][:, None]).flatten(-2) * forward[..., None].to(query.dtype),
+            inject=_merged(key, between[:, None, -1]).flatten(-2) * backward[..., None].to(query.dtype),
+            carry=_FenwickCarry(lowest.amax(-1), self.levels, DiagonalCarry(forward[..., -1:])),
         )
 
     def _scores(self, query: Tensor, key: Tensor, between: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class _Chain:
 
     def __init__(self, a: Tensor, momentum: Tensor) -> None:
         a, momentum = torch.broadcast_tensors(*(pad(x, (1, 0), value=1.0) for x in (a, momentum)))
-        self.own, self.moving = decay_matrix(a, a.dtype), decay_matrix(momentum, a.dtype)
+        self.own, self.moving = decay_matrix(a, a.dtype)[0], decay_matrix(momentum, a.dtype)[0]
         # what leaves S at token m has come from S by the decays of S and goes on by those of M
         self.across = self.own @ self.moving.tril(-1)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.anchored import decay_matrix, products, reversed_products
+from mixerlens.evolution.anchored import decay_matrix
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.base import Evolution, Factors
 from mixerlens.shapes import spread, tile, wide
@@ -47,9 +47,9 @@ class Scalar(Evolution):
         heads = max(query.shape[1], key.shape[1])
         gram = spread(query, heads) @ spread(key, heads).mT  # shared by the heads of a group
         heads = max(heads, a.shape[1])
-        forward, backward = products(a, -1), reversed_products(a, -1)
+        between, forward, backward = decay_matrix(a, dtype)
         return Factors(
-            intra=spread(gram, heads) * decay_matrix(a, dtype),
+            intra=spread(gram, heads) * between,
             emit=spread(query, heads) * forward.to(dtype).unsqueeze(-1),
             inject=spread(key, heads) * backward.to(dtype).unsqueeze(-1),
             carry=DiagonalCarry(forward[..., -1:]),
