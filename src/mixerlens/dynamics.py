@@ -11,7 +11,7 @@ are our own derivation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from mixerlens.evolution import Evolution, Factors, Identity
 from mixerlens.normalizer import NoNormalizer, Normalizer, RowSumFloor
 from mixerlens.readout import Identity as IdentityReadout
 from mixerlens.readout import Readout
-from mixerlens.shapes import at, common, spread, take_heads, take_tokens, tile, working
+from mixerlens.shapes import at, common, fold, spread, take_heads, take_tokens, tile, working
 from mixerlens.support import Support
 
 if TYPE_CHECKING:
@@ -243,6 +243,38 @@ class CoefficientDynamics:
             normalizer=self.normalizer.take_tokens(start, stop),
             support=replace(self.support, segments=kept),
             length=stop - start,
+        )
+
+    def fold(self, lo: int, size: int, count: int) -> CoefficientDynamics:
+        """The tokens from lo on as ``count`` windows of ``size``, side by side on the batch axis, batch by batch.
+
+        What the chunks of a scan are made of in one call: ``fold(lo, size, count).factors(0, size)``. Support and
+        normaliser, which are not theirs to say, are left out. Where the evolution ``begins``, lo must not be 0.
+        """
+
+        def windows(x: Tensor) -> Tensor:
+            return fold(x, self.batch, lo, size, count)
+
+        folded = CoefficientDynamics(
+            query=windows(self.query),
+            key=windows(self.key),
+            evolution=self.evolution.fold(self.batch, lo, size, count),
+            scaling=None if self.scaling is None else windows(self.scaling),
+            readout=self.readout,
+            length=size,
+        )
+        if 1 < folded.heads < self.heads:  # only the normaliser has the heads
+            return replace(folded, query=spread(folded.query, self.heads, 2))
+        return folded
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> CoefficientDynamics:
+        """The same mixer with query, key, scaling and every parameter of the evolution changed, in this order."""
+        return replace(
+            self,
+            query=change(self.query),
+            key=change(self.key),
+            scaling=None if self.scaling is None else change(self.scaling),
+            evolution=self.evolution.map(change),
         )
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> CoefficientDynamics:

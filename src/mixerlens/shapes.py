@@ -49,6 +49,16 @@ def take_tokens(x: Tensor, lo: int, hi: int) -> Tensor:
     return x if x.shape[1] == 1 else x[:, lo:hi]
 
 
+def fold(x: Tensor, batch: int, lo: int, size: int, count: int) -> Tensor:
+    """The tokens from lo on as ``count`` windows of ``size``, side by side on the batch axis, batch by batch.
+
+    (batch | 1, time | 1, ...) -> (batch * count | 1, size | 1, ...); what is constant in batch and time stays as it is.
+    """
+    if x.shape[1] == 1:
+        return x if x.shape[0] == 1 else x.repeat_interleave(count, 0)
+    return x[:, lo : lo + size * count].expand(batch, *(-1,) * (x.dim() - 1)).unflatten(1, (count, size)).flatten(0, 1)
+
+
 def common(name: str, sizes: dict[str, int], *, groups: bool = False) -> int:
     """The size an axis broadcasts to, or an error that lists who disagrees."""
     size = max(sizes.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from operator import index
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.shapes import spread, take_heads, take_tokens, wide
+from mixerlens.shapes import fold, spread, take_heads, take_tokens, wide
 
 
 class Carry:
@@ -28,6 +28,19 @@ class Carry:
     def backward(self, rows: Tensor) -> Tensor:
         """Row vectors (batch, heads, r, dim) that read after the chunk -> those that read the same before it."""
         return rows
+
+    def windows(self, count: int) -> list[Carry]:
+        """The carries of ``count`` windows that were folded into the batch axis; see ``mixerlens.shapes.fold``."""
+        if not is_dataclass(self):  # the identity
+            return [self] * count
+        parts: dict[str, Sequence[Any]] = {}
+        for f in fields(self):
+            x = getattr(self, f.name)
+            if isinstance(x, Carry):
+                parts[f.name] = x.windows(count)
+            elif isinstance(x, Tensor) and x.shape[0] > 1:
+                parts[f.name] = x.unflatten(0, (-1, count)).unbind(1)
+        return [replace(self, **{name: each[k] for name, each in parts.items()}) for k in range(count)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +210,13 @@ class Evolution:
         inner = {name: x.take_tokens(lo, hi) for name, x in named.items() if isinstance(x, Evolution)}
         own = {name: take_tokens(x, lo, hi) for name, x in named.items() if isinstance(x, Tensor)}
         return replace(self, **inner, **own)
+
+    def fold(self, batch: int, lo: int, size: int, count: int) -> Self:
+        """The evolutions of ``count`` windows of ``size`` tokens from lo on, side by side on the batch axis.
+
+        Where ``begins``, lo must not be 0: the first window would need another A_0 than the rest.
+        """
+        return self.map(lambda x: fold(x, batch, lo, size, count))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """Move or widen the parameters. They are never narrowed: a rounded decay or phase costs more than it saves."""

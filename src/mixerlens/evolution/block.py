@@ -187,6 +187,10 @@ class ReadBeforeWrite(_Pending):
         previous = self.previous if lo == 0 else self.inner.take_tokens(lo - 1, lo)
         return replace(self, inner=self.inner.take_tokens(lo, hi), previous=previous)
 
+    def fold(self, batch: int, lo: int, size: int, count: int) -> Self:
+        before = self.inner.fold(batch, lo - 1, size, count).take_tokens(0, 1)
+        return replace(self, inner=self.inner.fold(batch, lo, size, count), previous=before)
+
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         known = _tokens(self.inner)
         if known > 1:

@@ -13,7 +13,7 @@ from mixerlens.evolution.anchored import decay_matrix
 from mixerlens.evolution.base import Carry, Factors, whole
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.scalar import Decayed
-from mixerlens.shapes import spread, tile
+from mixerlens.shapes import fold, spread, tile
 
 
 def _merged(blocks: Tensor, lowest: Tensor) -> Tensor:
@@ -149,6 +149,14 @@ class Fenwick(Decayed):
         device = next(iter(self.tensors().values())).device if self.tensors() else None
         position = torch.arange(lo, hi, device=device)[None, :, None]
         return replace(super().take_tokens(lo, hi), position=position)
+
+    def fold(self, batch: int, lo: int, size: int, count: int) -> Self:
+        """The tokens keep their numbers."""
+        if self.position is not None:
+            return super().fold(batch, lo, size, count)
+        device = next(iter(self.tensors().values())).device if self.tensors() else None
+        position = torch.arange(lo, lo + size * count, device=device)[None, :, None]
+        return replace(super().fold(batch, lo, size, count), position=fold(position, batch, 0, size, count))
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         one = torch.ones(1, 1, 1, 1, dtype=torch.complex128)
