@@ -1,18 +1,22 @@
-"""Summaries of |alpha| (and pooled maps of alpha): any number of them in one pass over the row blocks.
+"""Summaries of |alpha| (and pooled maps of alpha): any number of them in one pass over its tiles.
 
-Time O(L^2) a pass, memory O(L). Rows and columns without mass are legal; entries off the support count as zeros.
+Time O(L^2) a pass, memory O(L). Rows and columns without mass are legal; entries off the support count as zeros. Sums
+of many terms are formed in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mixerlens.composition import Mixer
 from mixerlens.errors import InputError
+from mixerlens.operator import streams
+from mixerlens.operator.streams.tile import TERMS, Places, Tile
 from mixerlens.operator.tiles import RowBlock, RowTiles
 
 
@@ -28,12 +32,40 @@ class Reduction(Protocol):
     def result(self) -> Tensor | tuple[Tensor, Tensor]: ...
 
 
+class Summary:
+    """A summary that takes alpha in tiles of any shape, in any order."""
+
+    signs = False  # whether alpha is needed beside |alpha|
+
+    def start(self, d: Mixer) -> None:
+        raise NotImplementedError
+
+    def add(self, tile: Tile) -> None:
+        raise NotImplementedError
+
+    def result(self) -> Tensor | tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def update(self, block: RowBlock, size: Tensor) -> None:
+        for tile in cut(block, size):
+            self.add(tile)
+
+
 def reduce(
     d: Mixer, wanted: Sequence[Reduction], progress: Callable[[float], None] | None = None
 ) -> list[Tensor | tuple[Tensor, Tensor]]:
     """All the wanted summaries in one pass; ``progress`` is told the fraction done."""
     for reduction in wanted:
         reduction.start(d)
+    summaries = [r for r in wanted if isinstance(r, Summary)]
+    if len(summaries) == len(wanted) and streams.fits(d) and not _differentiated(d):
+        for stream in streams.streams(d, signs=any(r.signs for r in summaries)):
+            for tile in stream:
+                for summary in summaries:
+                    summary.add(tile)
+                if progress is not None:
+                    progress((stream.heads.start + len(stream.heads) * stream.done) / d.heads)
+        return [reduction.result() for reduction in wanted]
     for block in RowTiles(d):
         size = block.coefficients.abs()
         for reduction in wanted:
@@ -43,77 +75,111 @@ def reduce(
     return [reduction.result() for reduction in wanted]
 
 
-def _zeros(d: Mixer, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-    dtype = d.dtype.to_real() if dtype is None else dtype
+def _differentiated(mixer: Mixer) -> bool:
+    """Whether somebody may ask for a gradient."""
+    if not torch.is_grad_enabled():
+        return False
+    for d, weight in mixer.terms:
+        own = [d.query, d.key, d.scaling, weight, *d.evolution.tensors().values(), *vars(d.normalizer).values()]
+        if any(isinstance(x, Tensor) and x.requires_grad for x in own):
+            return True
+    return False
+
+
+def cut(block: RowBlock, size: Tensor) -> Iterator[Tile]:
+    """A block of whole rows as tiles: the columns before the rows, the rows' own, and those after them."""
+    heads, rows = slice(block.heads.start, block.heads.stop), Places(block.lo, block.hi - block.lo)
+    for side, lo, hi in (
+        ("before", block.first, block.lo), ("diagonal", block.lo, block.hi), ("after", block.hi, block.last)
+    ):  # fmt: skip
+        if lo < hi:
+            inside = slice(lo - block.first, hi - block.first)
+            parts = (x[..., inside].mT.unsqueeze(2) for x in (size, block.coefficients, block.mask))
+            yield Tile(heads, rows, Places(lo, hi - lo), side, *parts)
+
+
+def _zeros(d: Mixer, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.zeros(d.batch, d.heads, *shape, dtype=dtype, device=d.device)
 
 
-def _heads(block: RowBlock) -> slice:
-    return slice(block.heads.start, block.heads.stop)
+class _Total(Summary):
+    """A number a token: (batch, time, heads)."""
+
+    def start(self, d: Mixer) -> None:
+        self.time, self.dtype = d.time, d.dtype.to_real()
+        self.total = _zeros(d, streams.padded(d))
+
+    def result(self) -> Tensor:
+        return self.total[..., : self.time].transpose(1, 2).to(self.dtype)
 
 
-class RowMass:
+class RowMass(_Total):
     """sum_j |alpha_ij|: (batch, time, heads)."""
 
-    def start(self, d: Mixer) -> None:
-        self.total = _zeros(d, d.time)
-
-    def update(self, block: RowBlock, size: Tensor) -> None:
-        self.total[:, _heads(block), block.lo : block.hi] += size.sum(-1)
-
-    def result(self) -> Tensor:
-        return self.total.transpose(1, 2)
+    def add(self, tile: Tile) -> None:
+        tile.rows.of(self.total[:, tile.heads]).add_(tile.row_mass)
 
 
-class ColumnMass:
+class ColumnMass(_Total):
     """sum_i |alpha_ij|: (batch, time, heads)."""
 
-    def start(self, d: Mixer) -> None:
-        self.total = _zeros(d, d.time)
-
-    def update(self, block: RowBlock, size: Tensor) -> None:
-        self.total[:, _heads(block), block.first : block.last] += size.sum(-2)
-
-    def result(self) -> Tensor:
-        return self.total.transpose(1, 2)
+    def add(self, tile: Tile) -> None:
+        tile.columns.of(self.total[:, tile.heads]).add_(tile.column_mass)
 
 
-class MeanDistance:
+class MeanDistance(_Total):
     """sum_j |alpha_ij| |i - j| / sum_j |alpha_ij| in tokens: (batch, time, heads); NaN where a row has no mass."""
 
     def start(self, d: Mixer) -> None:
-        self.moment, self.mass = _zeros(d, d.time), _zeros(d, d.time)
+        super().start(d)
+        self.moment = torch.zeros_like(self.total)
 
-    def update(self, block: RowBlock, size: Tensor) -> None:
-        # sum_j |alpha_ij| |i - j|: columns at or before the row weigh i - j, later ones (bidirectional) j - i
-        distance = block.lags().abs().to(size.dtype)
-        moment = torch.einsum("bhrc,rc->bhr", size, distance)
-        self.moment[:, _heads(block), block.lo : block.hi] += moment
-        self.mass[:, _heads(block), block.lo : block.hi] += size.sum(-1)
+    def add(self, tile: Tile) -> None:
+        mass, moment = tile.row_sums
+        tile.rows.of(self.total[:, tile.heads]).add_(mass)
+        tile.rows.of(self.moment[:, tile.heads]).add_(moment)
 
     def result(self) -> Tensor:
-        return (self.moment / self.mass).transpose(1, 2)
+        return (self.moment / self.total)[..., : self.time].transpose(1, 2).to(self.dtype)
 
 
-class MassByLag:
+class MassByLag(Summary):
     """sum over rows of |alpha_{i, i-l}| for each lag l (|i - j| when bidirectional): (batch, heads, time)."""
 
     def start(self, d: Mixer) -> None:
-        self.total = _zeros(d, d.time)
+        self.time, self.dtype, self.middle = d.time, d.dtype.to_real(), streams.padded(d)
+        self.total = _zeros(d, 2 * self.middle)  # i - j = l at middle + l
 
-    def update(self, block: RowBlock, size: Tensor) -> None:
-        summed = torch.zeros(*size.shape[:2], self.total.shape[-1], dtype=size.dtype, device=size.device)
-        self.total[:, _heads(block)] += summed.index_add(-1, block.lags().abs().flatten(), size.flatten(-2))
+    def add(self, tile: Tile) -> None:
+        """A lag is a column of the tile's rows skewed: column c of the tile moves left by c.
+
+        The skew is a view of the columns written with gaps of zeros between them, ``TERMS`` columns together.
+        """
+        columns, rows = tile.size.shape[-2:]
+        total = self.total[:, tile.heads]
+        for lo in range(0, columns, TERMS):
+            terms = min(TERMS, columns - lo)
+            part = tile.size[..., lo : lo + terms, :].sum(2) if tile.rows.pairs > 1 else tile.size[:, :, 0, lo : lo + terms]
+            gapped = pad(pad(part, (0, terms - 1)).flatten(-2), (terms - 1, 0))
+            pitch = rows + terms - 1
+            *steps, _ = gapped.stride()
+            skewed = gapped.as_strided((*gapped.shape[:-1], terms, pitch), (*steps, pitch + 1, 1))
+            start = self.middle + tile.rows.first - (tile.columns.first + lo) - (terms - 1)
+            total[..., start : start + pitch] += skewed.sum(-2)
 
     def result(self) -> Tensor:
-        return self.total
+        total = self.total[..., self.middle : self.middle + self.time].clone()
+        total[..., 1:] += self.total[..., self.middle - self.time + 1 : self.middle].flip(-1)
+        return total.to(self.dtype)
 
 
-class TopK:
+class TopK(Summary):
     """The k entries of largest |alpha| in every row: values and column indices, both (batch, time, heads, k).
 
     Sorted by |alpha|; where the support of a row has fewer than k entries the index is -1 and the value 0.
     """
+
+    signs = True
 
     def __init__(self, k: int) -> None:
         if not isinstance(k, int) or k < 1:
@@ -121,21 +187,37 @@ class TopK:
         self.k = k
 
     def start(self, d: Mixer) -> None:
-        self.values = _zeros(d, d.time, self.k, dtype=d.coefficient_dtype)
+        self.time, long = d.time, streams.padded(d)
+        self.values = _zeros(d, long, self.k, dtype=d.coefficient_dtype)
+        self.sizes = torch.full_like(self.values, -1, dtype=d.dtype.to_real())
         self.indices = torch.full(self.values.shape, -1, dtype=torch.long, device=d.device)
+        self.least = self.sizes[..., -1].clone()  # what an entry must exceed to be among a row's k largest
 
-    def update(self, block: RowBlock, size: Tensor) -> None:
-        found, index = torch.where(block.mask, size, -1.0).topk(min(self.k, size.shape[-1]), dim=-1)
-        picked = torch.where(found >= 0, block.coefficients.gather(-1, index), 0)
-        where = (slice(None), _heads(block), slice(block.lo, block.hi), slice(0, index.shape[-1]))
-        self.values[where] = picked
-        self.indices[where] = torch.where(found >= 0, index + block.first, -1)
+    def add(self, tile: Tile) -> None:
+        assert tile.values is not None
+        size = tile.size.detach()
+        if tile.mask is not None:
+            size = torch.where(tile.mask, size, -1.0)
+        better = size.amax(-2) > tile.rows.of(self.least[:, tile.heads])
+        if not bool(better.any()):
+            return
+        batch, head, pair, row = better.nonzero(as_tuple=True)
+        found, index = size[batch, head, pair, :, row].topk(min(self.k, size.shape[-2]), -1)
+        values = tile.values[batch, head, pair, :, row].gather(-1, index)
+        index = index + (tile.columns.first + pair * tile.columns.step)[:, None]
+        where = (batch, head + tile.heads.start, tile.rows.first + pair * tile.rows.step + row)
+        self.sizes[where], order = torch.cat([self.sizes[where], found], -1).topk(self.k, -1)
+        self.indices[where] = torch.cat([self.indices[where], index], -1).gather(-1, order)
+        self.values[where] = torch.cat([self.values[where], values], -1).gather(-1, order)
+        self.least[where] = self.sizes[where][:, -1]
 
     def result(self) -> tuple[Tensor, Tensor]:
-        return self.values.transpose(1, 2), self.indices.transpose(1, 2)
+        empty = self.sizes < 0
+        values, indices = torch.where(empty, 0, self.values), torch.where(empty, -1, self.indices)
+        return values[:, :, : self.time].transpose(1, 2), indices[:, :, : self.time].transpose(1, 2)
 
 
-class Heatmap:
+class Heatmap(Summary):
     """Mean of |alpha| (signed: of alpha) over each of pixels x pixels cells: (batch, heads, pixels, pixels).
 
     Cell p covers the tokens from floor(p T / pixels) up to the next cell's, and at least one token.
@@ -144,29 +226,40 @@ class Heatmap:
     def __init__(self, pixels: int, signed: bool = False) -> None:
         if not isinstance(pixels, int) or pixels < 1:
             raise InputError(f"pixels is {pixels!r}: ask for a whole number, at least one")
-        self.pixels, self.signed = pixels, signed
+        self.pixels, self.signs = pixels, signed
 
     def start(self, d: Mixer) -> None:
-        dtype = d.coefficient_dtype if self.signed else d.dtype.to_real()
-        self.pool = _pool(d, self.pixels).to(dtype)
-        self.total = _zeros(d, self.pixels, self.pixels, dtype=dtype)
+        self.dtype = d.coefficient_dtype if self.signs else d.dtype.to_real()
+        pixel = torch.arange(self.pixels, device=d.device)
+        self.begin = pixel * d.time // self.pixels
+        self.end = torch.maximum((pixel + 1) * d.time // self.pixels, self.begin + 1)
+        kind = torch.promote_types(self.dtype, torch.float64)
+        self.total = _zeros(d, self.pixels, self.pixels, dtype=kind)
 
-    def update(self, block: RowBlock, size: Tensor) -> None:
-        part = block.coefficients if self.signed else size
-        rows, columns = self.pool[:, block.lo : block.hi], self.pool[:, block.first : block.last]
-        hit = torch.where(rows.abs().sum(-1) > 0)[0]  # the few pixel rows that these tokens fall in
-        pooled = (rows[hit] @ part) @ columns.mT
-        self.total[:, _heads(block), hit[0] : hit[-1] + 1] += pooled
+    def add(self, tile: Tile) -> None:
+        part = tile.values if self.signs else tile.size
+        assert part is not None
+        (above, rows), (left, columns) = (self._cells(x, part.dtype) for x in (tile.rows, tile.columns))
+        if above.start == above.stop or left.start == left.stop:
+            return
+        pooled = torch.zeros((), dtype=self.total.dtype, device=part.device)
+        for lo in range(0, part.shape[-2], TERMS):  # few terms in the working precision
+            some = part[..., lo : lo + TERMS, :]
+            pooled = pooled + (columns[..., lo : lo + TERMS] @ some).to(self.total.dtype)  # (batch, heads, pairs, cells, rows)
+        pooled = (pooled @ rows.to(self.total.dtype).mT).sum(2).mT
+        self.total[:, tile.heads, above, left] += pooled
+
+    def _cells(self, places: Places, dtype: torch.dtype) -> tuple[slice, Tensor]:
+        """The cells that meet these tokens, and membership (pairs, cells, tokens)."""
+        meets = (self.begin < places.stop) & (self.end > places.first)
+        hit = meets.nonzero()[:, 0]
+        if not len(hit):
+            return slice(0, 0), hit
+        cells = slice(int(hit[0]), int(hit[-1]) + 1)
+        token = places.tokens(self.begin.device)[:, None]
+        inside = (token >= self.begin[cells, None]) & (token < self.end[cells, None])
+        return cells, inside.to(dtype)
 
     def result(self) -> Tensor:
-        return self.total
-
-
-def _pool(d: Mixer, pixels: int) -> Tensor:
-    """Averaging matrix (pixels, time)."""
-    p = torch.arange(pixels, device=d.device)
-    start = p * d.time // pixels
-    stop = torch.maximum((p + 1) * d.time // pixels, start + 1)
-    t = torch.arange(d.time, device=d.device)
-    inside = (t >= start[:, None]) & (t < stop[:, None])
-    return inside / inside.sum(-1, keepdim=True).to(torch.float64)
+        count = (self.end - self.begin).to(torch.float64)
+        return (self.total / (count[:, None] * count)).to(self.dtype)
