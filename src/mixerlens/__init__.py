@@ -16,6 +16,7 @@ from mixerlens.operator import CoefficientOperator, SumOperator, oracle, oracle_
 
 if TYPE_CHECKING:
     from mixerlens import measures, report, scans
+    from mixerlens.accelerate import accelerate
     from mixerlens.capture import Lens, MixerCall, Trace, open
     from mixerlens.membership import membership
     from mixerlens.verify import Certificate, Check
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 # resolved on first use, so that `import mixerlens` costs little beyond torch
 _LAZY = {
+    "accelerate": "mixerlens.accelerate",
     "open": "mixerlens.capture",
     "Lens": "mixerlens.capture",
     "MixerCall": "mixerlens.capture",
@@ -46,6 +48,7 @@ __all__ = [
     "MixerCall",
     "SumOperator",
     "Trace",
+    "accelerate",
     "errors",
     "evolution",
     "families",
