@@ -255,9 +255,12 @@ class CoefficientDynamics:
         def windows(x: Tensor) -> Tensor:
             return fold(x, self.batch, lo, size, count)
 
+        def rows(x: Tensor) -> Tensor:  # in memory as products want it, heads before time
+            return windows(x).transpose(1, 2).contiguous().transpose(1, 2)
+
         folded = CoefficientDynamics(
-            query=windows(self.query),
-            key=windows(self.key),
+            query=rows(self.query),
+            key=rows(self.key),
             evolution=self.evolution.fold(self.batch, lo, size, count),
             scaling=None if self.scaling is None else windows(self.scaling),
             readout=self.readout,
@@ -328,5 +331,5 @@ def _refuse_loss(name: str, x: Tensor, narrow: Tensor, small_counts: bool) -> No
 
 
 def _refuse_nan(name: str, x: Tensor) -> None:
-    if bool(torch.isnan(x).any()):
+    if bool(torch.isnan(x.detach().sum())) and bool(torch.isnan(x).any()):  # a sum is the cheaper question
         raise InputError(f"{name} holds NaN first at {torch.isnan(x).nonzero()[0].tolist()} (batch, time, heads, ...)")

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import InputError
-from mixerlens.evolution.anchored import decayed_scores, products
+from mixerlens.evolution.anchored import decayed_scores
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
 from mixerlens.evolution.base import Evolution, Factors
+from mixerlens.evolution.power_sums import power_sums
 from mixerlens.shapes import spread, tile, wide
 
 
@@ -64,25 +65,14 @@ class Diagonal(Evolution):
             carry=DiagonalCarry(forward[..., -1, :]),
         )
 
-    def kernel(self, query: Tensor, key: Tensor, length: int) -> Tensor | None:
-        """sum_n q_n k_n a_n^l by two-level powers, a^(block p + r) = (a^block)^p a^r: one small matrix product.
-
-        Phases are formed in complex128 whatever the dtype: at dt = .001 a float32 phase costs 2e-5.
-        """
-        weight = wide(query * key)
-        block = max(1, int(length**0.5))
-        blocks = -(-length // block)
+    def kernel(self, query: Tensor, key: Tensor, length: int, real: bool = False) -> Tensor | None:
+        """sum_n q_n k_n a_n^l by two-level powers, in the precision of query and key; real: its real part only."""
+        weight = wide(query) * wide(key)
+        dtype = torch.promote_types(query.dtype, key.dtype)
         if self.decay is not None:
-            a = wide(tile(self.decay, 0, 1))[:, :, 0]
-            fine = _powers(a, block)
-            coarse = _powers(fine[..., -1, :] * a, blocks)
-        else:
-            log = self._log_decay()
-            fine = _exponentials(log, torch.arange(block, device=log.device))
-            coarse = _exponentials(log, block * torch.arange(blocks, device=log.device))
-        coarse = weight.unsqueeze(-2).to(torch.promote_types(weight.dtype, coarse.dtype)) * coarse
-        table = coarse @ fine.to(coarse.dtype).expand(*fine.shape[:-1], weight.shape[-1]).mT
-        return table.flatten(-2)[..., :length]
+            base = wide(tile(self.decay, 0, 1))[:, :, 0]
+            return power_sums(weight, length, base=base, dtype=dtype, real=real)
+        return power_sums(weight, length, log=self._log_decay()[:, :, 0], dtype=dtype, real=real)
 
     def _log_decay(self) -> Tensor:
         """log a of a time-invariant a: (batch, heads, 1, dim)."""
@@ -106,15 +96,3 @@ class Diagonal(Evolution):
         for name, x in self.tensors().items():
             if name != "step_size" and x.shape[-1] not in (1, dim):
                 raise InputError(f"{name} has {x.shape[-1]} state dimensions, query and key have {dim}")
-
-
-def _powers(a: Tensor, count: int) -> Tensor:
-    """a^0, ..., a^(count - 1) by multiplication, exact for zeros: (..., dim) -> (..., count, dim)."""
-    factors = torch.cat([torch.ones_like(a).unsqueeze(-2), a.unsqueeze(-2).expand(*a.shape[:-1], count - 1, -1)], -2)
-    return products(factors)[0]
-
-
-def _exponentials(log: Tensor, exponents: Tensor) -> Tensor:
-    """exp(m log) for each exponent m: log (..., 1, dim) -> (..., exponents, dim). A closed gate (-inf) to 0 is 1."""
-    m = exponents.to(torch.float64)[:, None]
-    return torch.exp(torch.where(m == 0, 0, log * torch.where(m == 0, 1, m)))

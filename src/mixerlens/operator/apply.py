@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.normalizer import PerToken, RowSum
+from mixerlens.normalizer import NoNormalizer, PerToken, RowSum
 from mixerlens.operator import scan, toeplitz
 from mixerlens.operator.tiles import RowTiles
 from mixerlens.shapes import spread, tile, wide
@@ -60,14 +60,22 @@ def _forward(d: CoefficientDynamics, values: Tensor) -> Tensor:
     if d.time_invariant:
         return toeplitz.convolve(*_promote(toeplitz.kernel(d), values))
     if d.recurrent:
-        y, _ = scan.numerators(d, values)
-        return y / normalizer_rows(d)
+        return _recurrent(d, values)
     outputs: list[list[Tensor]] = []
     for b in RowTiles(d):
         if b.lo == 0:
             outputs.append([])
         outputs[-1].append(_mix(*_promote(b.coefficients, values[:, b.heads.start : b.heads.stop, b.first : b.last])))
     return torch.cat([torch.cat(rows, -2) for rows in outputs], 1)
+
+
+def _recurrent(d: CoefficientDynamics, values: Tensor) -> Tensor:
+    if type(d.normalizer) is NoNormalizer:
+        return scan.numerators(d, values)[0]
+    if not isinstance(d.normalizer, RowSum):
+        return scan.numerators(d, values)[0] / normalizer_rows(d)
+    y, _ = scan.numerators(d, torch.cat([values, torch.ones_like(values[..., :1])], -1))
+    return y[..., :-1] / eta_of(d, y[..., -1:])
 
 
 def _transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:

@@ -89,18 +89,23 @@ def pieces(d: CoefficientDynamics) -> Iterator[tuple[int, int, int]]:
         yield lo + size * count, d.time - lo - size * count, 1
 
 
+def arranged(x: Tensor, lo: int, size: int, count: int) -> Tensor:
+    """The tokens of one piece as (batch, count, heads, size, m), from (batch, heads, time, m)."""
+    return x[:, :, lo : lo + size * count].unflatten(2, (count, size)).transpose(1, 2)
+
+
 def across(
     d: CoefficientDynamics, values: Tensor, state: Tensor, before: Tensor | None, *, transposed: bool
-) -> tuple[Tensor, Tensor]:
-    """The numerators of one block of tokens, and the state at its other end.
+) -> tuple[list[Tensor], Tensor]:
+    """The numerators of one block of tokens, each of its pieces ``arranged``, and the state at its other end.
 
     values: (batch, heads, time, m), state: (batch, heads, dim, m) wide. transposed: from the last token to the first.
     """
     dtype = torch.promote_types(d.dtype, values.dtype)
     outputs, parts = [], list(pieces(d))
-    for lo, size, count in reversed(parts) if transposed else parts:
+    for lo, size, count in parts[::-1] if transposed else parts:
         w = windows(d, lo, size, count, segment_before(d, lo) if lo else before)
-        v = values[:, :, lo : lo + size * count].to(dtype).unflatten(2, (count, size)).transpose(1, 2)
+        v = arranged(values, lo, size, count).to(dtype).contiguous()
         intra, emit, inject = (x.to(dtype) for x in (w.intra, w.emit, w.inject))
         if transposed:
             intra, emit, inject = intra.mT, inject, emit
@@ -111,9 +116,8 @@ def across(
             carried = w.carries[k].backward(state.mT).mT if transposed else w.carries[k].forward(state)
             state = carried + left[k]
         entered = torch.stack(entered[::-1] if transposed else entered, 1)
-        y = d.readout(intra @ v + emit @ entered)
-        outputs.append(y.transpose(1, 2).flatten(2, 3))
-    return torch.cat(outputs[::-1] if transposed else outputs, 2), state
+        outputs.append(d.readout((emit @ entered).add_(intra @ v)))
+    return outputs[::-1] if transposed else outputs, state
 
 
 def spans(d: CoefficientDynamics, width: int) -> list[tuple[int, int]]:
@@ -138,11 +142,14 @@ def sweep(
     d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: bool, borders: list[Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """All blocks one after the other; ``borders`` is told the state that enters each. Arguments as in ``across``."""
-    outputs, order = [], spans(d, values.shape[-1])
+    batch, heads, order = state.shape[0], d.heads, spans(d, values.shape[-1])
+    dtype = torch.promote_types(d.coefficient_dtype, values.dtype)
+    out = torch.empty(batch, d.time, heads, values.shape[-1], dtype=dtype, device=values.device).transpose(1, 2)
     for lo, hi in order[::-1] if transposed else order:
         if borders is not None:
             borders.append(state)
-        before = segment_before(d, lo)
-        y, state = across(part(d, lo, hi), values[:, :, lo:hi], state, before, transposed=transposed)
-        outputs.append(y)
-    return torch.cat(outputs[::-1] if transposed else outputs, 2), state
+        block, before = part(d, lo, hi), segment_before(d, lo)
+        outputs, state = across(block, values[:, :, lo:hi], state, before, transposed=transposed)
+        for piece, y in zip(pieces(block), outputs, strict=True):
+            arranged(out[:, :, lo:hi], *piece).copy_(y)
+    return out, state

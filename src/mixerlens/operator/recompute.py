@@ -70,9 +70,11 @@ class _Sweep(torch.autograd.Function):
                 v = values[:, :, lo:hi].detach().requires_grad_(need_values)
                 entering = border.detach().requires_grad_()
                 before = blocks.segment_before(d, lo)
-                y, state = blocks.across(block, v, entering, before, transposed=transposed)
+                outputs, state = blocks.across(block, v, entering, before, transposed=transposed)
             inputs = [entering, *leaves, *([v] if need_values else [])]
-            found = torch.autograd.grad([y, state], inputs, [grad_y[:, :, lo:hi], grad_state], allow_unused=True)
+            arriving = [blocks.arranged(grad_y[:, :, lo:hi], *piece) for piece in blocks.pieces(block)]
+            arriving = [g.expand_as(y) for g, y in zip(arriving, outputs, strict=True)]
+            found = torch.autograd.grad([*outputs, state], inputs, [*arriving, grad_state], allow_unused=True)
             grad_state = torch.zeros_like(border) if found[0] is None else found[0]
             for buffer, gradient in zip([p for p in place if p is not None], found[1:], strict=False):
                 if gradient is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
-from mixerlens.operator import blocks, recompute
+from mixerlens.operator import blocks, recompute, steps
 from mixerlens.operator.memory import TEMPORARY
 from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
@@ -37,7 +37,10 @@ def numerators(
     for group in _head_groups(d, values.shape[-1]):
         v, s = (x if x.shape[1] == 1 else x[:, group.start : group.stop] for x in (values, state))
         part = d.select_heads(group)
-        run = recompute.sweep if recompute.wanted(part, v, s) else blocks.sweep
+        if recompute.wanted(part, v, s):
+            run = recompute.sweep
+        else:
+            run = steps.sweep if steps.cheaper(part, v) else blocks.sweep
         outputs.append(run(part, v, s, transposed=transposed))
     y, state = outputs[0] if len(outputs) == 1 else (torch.cat(parts, 1) for parts in zip(*outputs, strict=True))
     return y, state.to(dtype)
