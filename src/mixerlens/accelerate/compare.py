@@ -100,7 +100,7 @@ def _parts(call: Call, returned: Any) -> tuple[Tensor, Tensor]:
 
 
 class Answers(Generation):
-    """The checks of cached and padded calls, with the answers they compared: (check, variant) -> answers, each with its first position."""
+    """The checks of cached and padded calls, with the answers they compared and the position these begin at."""
 
     def __init__(self, lens: Lens, ids: Tensor) -> None:
         super().__init__(lens, ids)
