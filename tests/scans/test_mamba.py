@@ -45,11 +45,17 @@ def test_values_state_and_gradients_are_the_recurrences(time):
         assert relative(a, b) < 1e-13, name
 
 
-def test_chunk_length_does_not_matter(monkeypatch):
-    given = arguments(1, 20, 4, 2)
-    want = selective_scan(*given)[0]
-    monkeypatch.setattr(mamba, "BUDGET", 3 * given[-1].numel() * 8)  # chunks of 3 steps
-    assert relative(selective_scan(*given)[0], want) < 1e-14
+@pytest.mark.parametrize(("forward", "backward"), [((1, 1), (1, 1)), ((1, 1), (10**6, 8)), ((200, 2), (64, 3)), ((10**6, 1), (500, 2))])
+@pytest.mark.parametrize("kept", [1, 10**6])
+def test_tiles_and_segments_do_not_matter(monkeypatch, forward, backward, kept):
+    given = [tensor.requires_grad_() for tensor in arguments(3, 90, 5, 2)]
+    want = plain(*given)
+    for name, size in (("FORWARD", forward), ("BACKWARD", backward), ("KEPT", kept)):
+        monkeypatch.setattr(mamba, name, size)
+    got = selective_scan(*given)
+    results = [(*out, *torch.autograd.grad(out[0].square().sum() + out[1].sum(), given)) for out in (got, want)]
+    for name, a, b in zip(("y", "state", *NAMES), *results, strict=True):
+        assert relative(a, b) < 1e-13, name
 
 
 def test_two_pieces_joined_by_the_state_are_the_whole():

@@ -1,29 +1,31 @@
-"""Mamba's selective scan as one differentiable function, linear in time and memory on a CPU.
+"""Mamba's selective scan as one differentiable function, linear in time and memory.
 
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t,    y_t = C_t^T h_t        (every channel by itself)
 
-Source: Gu and Dao, arXiv 2312.00752. Written for training: only the states at chunk borders are kept, and the backward
-pass recomputes a chunk's states before it walks the chunk's adjoint recurrence
+Source: Gu and Dao, arXiv 2312.00752. Only the states between segments are kept; the backward pass recomputes a
+segment's states before it walks the segment's adjoint recurrence
 
     l_t = C_t y'_t + exp(dt_{t+1} A) l_{t+1}
 
-back in time, so nothing of size time x channels x state ever exists. Each step rounds as the plain recurrence does in
-the arguments' dtype; for coefficients that stay exact over long products of decays use `families.mamba`.
+back in time, so nothing of size time x channels x state ever exists. The work goes in tiles of a few steps that stay in
+a core's cache. Each step rounds as the plain recurrence does in the arguments' dtype (`docs` of `selective_scan` give
+the error); for coefficients that stay exact over long products of decays use `families.mamba`.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..errors import InputError
+from mixerlens.scans.mamba_gradients import Gradients
+from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, parts, shape
+from mixerlens.scans.shapes import axes, check
 
-BUDGET = 4 << 20  # bytes of one chunk buffer: four of them stay near the cache
-LONGEST = 16  # steps a chunk: more would not make it faster, only larger
+KEPT = 32 << 20  # bytes of the states kept for the backward pass, before fewer are kept
 
 
 def selective_scan(
@@ -39,110 +41,79 @@ def selective_scan(
     Differentiable once in every argument, the initial state included. All arguments share one floating dtype (float32
     or float64). Raises InputError on shapes or dtypes that do not fit together.
     """
-    batch, time, channels, state = _sizes(x, dt, A, B, C, initial_state)
+    axes("x", x, 3, "(batch, time, channels)")
+    axes("A", A, 2, "(channels, state)")
+    batch, time, channels = x.shape
+    state = A.shape[1]
+    wanted = {"dt": (dt, (batch, time, channels)), "A": (A, (channels, state))}
+    wanted |= {name: (tensor, (batch, time, state)) for name, tensor in (("B", B), ("C", C))}
+    check(("x", x), {**wanted, "initial_state": (initial_state, (batch, channels, state))})
     if initial_state is None:
         initial_state = x.new_zeros(batch, channels, state)
     if time == 0:
         return x.new_zeros(batch, 0, channels), initial_state
-    return _Scan.apply(x, dt, A, B, C, initial_state)  # pyright: ignore[reportReturnType]
-
-
-def _sizes(x, dt, A, B, C, initial_state) -> tuple[int, int, int, int]:
-    if x.ndim != 3 or A.ndim != 2:
-        raise InputError(f"x must be (batch, time, channels) and A (channels, state), not {_s(x)} and {_s(A)}")
-    batch, time, channels = x.shape
-    state = A.shape[1]
-    wanted = {
-        "dt": (dt, (batch, time, channels)),
-        "A": (A, (channels, state)),
-        "B": (B, (batch, time, state)),
-        "C": (C, (batch, time, state)),
-    }
-    if initial_state is not None:
-        wanted["initial_state"] = (initial_state, (batch, channels, state))
-    for name, (tensor, shape) in wanted.items():
-        if tuple(tensor.shape) != shape:
-            raise InputError(f"{name} must be {shape} beside x of {_s(x)} and A of {_s(A)}, not {_s(tensor)}")
-        if tensor.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64):
-            raise InputError(f"all arguments must share float32 or float64; x is {x.dtype}, {name} is {tensor.dtype}")
-    return batch, time, channels, state
-
-
-def _s(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape)
+    arguments = (x, dt, A, B, C, initial_state)
+    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
+        return _forward(*arguments)[:2]
+    return _Scan.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
 class _Scan(torch.autograd.Function):
-    """States are laid out (batch, state, channels): channels last, so that every product runs along long rows."""
-
     @staticmethod
-    def forward(ctx, x, dt, A, B, C, initial_state):
-        time = x.shape[1]
-        rates = (A * math.log2(math.e)).T.contiguous()  # exp2 is the faster exponential
-        state = initial_state.transpose(1, 2).contiguous()
-        chunk = _chunk(state)
-        decay, states = (state.new_empty(chunk, *state.shape) for _ in range(2))
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        borders = []
-        for start in range(0, time, chunk):
-            span = slice(start, min(start + chunk, time))
-            borders.append(state)
-            _, h = _states(x, dt, rates, B, span, state, decay, states)
-            y[:, span] = torch.matmul(_row(C, span), h).squeeze(-2).transpose(0, 1)
-            state = h[-1].clone()
-        ctx.save_for_backward(x, dt, B, C, rates, *borders)
-        return y, state.transpose(1, 2).contiguous()
+    def forward(ctx: Any, x, dt, A, B, C, initial_state):
+        ctx.every = _steps_between_kept(x, A)
+        y, state, kept = _forward(x, dt, A, B, C, initial_state, ctx.every)
+        ctx.save_for_backward(x, dt, A, B, C, kept)
+        return y, state
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_y, grad_state):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, dt, B, C, rates, *borders = ctx.saved_tensors
-        time = x.shape[1]
-        adjoint = grad_state.transpose(1, 2).contiguous()  # dL/dh_t as seen from the steps after t
-        chunk = _chunk(adjoint)
-        decay, states, adjoints = (adjoint.new_empty(chunk, *adjoint.shape) for _ in range(3))
-        grad_x, grad_dt = torch.empty_like(x), torch.empty_like(dt)
-        grad_B, grad_C = torch.empty_like(B), torch.empty_like(C)
-        grad_A = torch.zeros_like(rates)
-        for start, border in zip(reversed(range(0, time, chunk)), reversed(borders), strict=True):
-            span = slice(start, min(start + chunk, time))
-            steps = span.stop - span.start
-            a, h = _states(x, dt, rates, B, span, border, decay, states)
-            gy, step, write = (_row(tensor, span) for tensor in (grad_y, dt, x))  # (steps, batch, 1, channels)
-            grad_C[:, span] = torch.matmul(gy, h.transpose(-1, -2)).squeeze(-2).transpose(0, 1)
-            l = torch.mul(_row(C, span).transpose(-1, -2), gy, out=adjoints[:steps])
-            for t in reversed(range(steps)):
-                l[t].add_(adjoint)
-                adjoint = torch.mul(l[t], a[t], out=a[t])  # dL/dh_{t-1} through h_t; a_t itself is not needed again
-            adjoint = adjoint.clone()
-            grad_B[:, span] = torch.matmul(step * write, l.transpose(-1, -2)).squeeze(-2).transpose(0, 1)
-            written = torch.matmul(_row(B, span), l)  # sum over the state of B l
-            grad_x[:, span] = (written * step).squeeze(-2).transpose(0, 1)
-            # a now holds l_t a_t; the derivative through the decay is that times h_{t-1}
-            a[1:].mul_(h[:-1])
-            a[0].mul_(border)
-            grad_A += torch.mul(a, step, out=l).sum((0, 1))
-            through_decay = a.mul_(rates).sum(-2, keepdim=True)
-            grad_dt[:, span] = (through_decay * math.log(2) + written * write).squeeze(-2).transpose(0, 1)
-        return grad_x, grad_dt, grad_A.T, grad_B, grad_C, adjoint.transpose(1, 2)
+    def backward(ctx: Any, *outer: Tensor):
+        x, dt, A, B, C, kept = ctx.saved_tensors
+        grad_y, grad_state = outer
+        into = {name: torch.empty_like(t, memory_format=torch.contiguous_format) for name, t in (("x", x), ("dt", dt))}
+        into |= {
+            name: torch.zeros_like(t, memory_format=torch.contiguous_format)
+            for name, t in zip("ABC", (A, B, C), strict=True)
+        }
+        grad_initial = torch.empty_like(grad_state)
+        for part in parts(BACKWARD, x, dt, A, B, C):
+            gradients = Gradients(part, grad_y, grad_state, into, kept, ctx.every)
+            gradients.run()
+            part.state(grad_initial).copy_(gradients.adjoint)
+        return *into.values(), grad_initial
 
 
-def _chunk(state: Tensor) -> int:
-    return max(1, min(LONGEST, BUDGET // max(1, state.numel() * state.element_size())))
+def _steps_between_kept(x: Tensor, A: Tensor) -> int:
+    """Steps between two kept states: one backward tile, or more where all kept states would exceed KEPT."""
+    steps = shape(BACKWARD, x, A)[2]
+    kept = -(-x.shape[1] // steps) * x.shape[0] * A.numel() * A.element_size()
+    return steps * max(1, -(-kept // KEPT))
 
 
-def _row(tensor: Tensor, span: slice) -> Tensor:
-    """The span's steps as rows, time first: (steps, batch, 1, size)."""
-    return tensor[:, span].transpose(0, 1).contiguous().unsqueeze(-2)
-
-
-def _states(x, dt, rates, B, span: slice, state: Tensor, decay: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-    """The decays and the states of a span, written into the two buffers: (steps, batch, state, channels)."""
-    steps = span.stop - span.start
-    step = _row(dt, span)
-    a = torch.mul(step, rates, out=decay[:steps])
-    torch.exp2(a, out=a)
-    h = torch.mul(_row(B, span).transpose(-1, -2), step * _row(x, span), out=states[:steps])
-    for t in range(steps):
-        state = h[t].addcmul_(a[t], state)
-    return a, h
+def _forward(x, dt, A, B, C, initial_state, every: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, last state, and the states before every so many steps, (count, batch, state, channels)."""
+    time, (batch, channels, size) = x.shape[1], initial_state.shape
+    y, last = torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(initial_state)
+    kept = x.new_empty(-(-time // every) if every else 0, batch, size, channels)
+    for part in parts(FORWARD, x, dt, A, B, C):
+        state, out, mine = part.state(initial_state).contiguous(), part.of(y), part.kept(kept).unbind(0)
+        if every:
+            mine[0].copy_(state)
+        buffer, block = x.new_empty(SPAN, part.batch, out.shape[-1]), part.steps * part.batch
+        for lo in range(0, time, SPAN):
+            span, at = slice(lo, min(lo + SPAN, time)), lo
+            rows, step = buffer[: span.stop - lo], part.rows(part.dt[span])
+            states = part.states(step, step * part.rows(part.x[span]), part.B[span], state)
+            reads, outs = (t.view(-1, 1, t.shape[-1]).split(block) for t in (part.C[span].squeeze(3), rows))
+            for tile, read, into in zip(states, reads, outs, strict=True):
+                torch.bmm(read, tile.flat, out=into)
+                state = tile.rows[-1]
+                if every:
+                    first, at = at, at + len(tile.rows)  # the tile holds the states before steps first + 1 .. at
+                    for number in range(first // every + 1, min(at // every + 1, len(mine))):
+                        mine[number].copy_(tile.rows[number * every - 1 - first])
+            out[span] = rows
+            state = state.clone()  # out of the tile, which the next span fills anew
+        part.state(last).copy_(state)
+    return y, last, kept

@@ -1,0 +1,114 @@
+"""The selective scan's work in pieces that stay in a core's cache: parts of sequences and channels, tiles of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORWARD = 400 << 10, 2  # bytes of one tile, and the steps it should at least have: the forward pass uses two at a time,
+BACKWARD = 800 << 10, 8  # the backward pass three, and keeps the state before each
+STEPS = 64  # most steps of a tile
+SPAN = 64  # steps whose inputs are prepared and whose outputs are stored at once
+
+
+@cache
+def exponential(device: str) -> tuple[Any, float]:
+    """The faster of exp and exp2, and the factor its argument takes: torch's exp is 2x faster where it calls Intel's
+    vector library on Intel's own processors, elsewhere exp2 is, by 3x."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    if device != "cpu" or "Intel" in str(capabilities.get("cpu_name", "")):
+        return torch.exp, 1.0
+    return torch.exp2, math.log2(math.e)
+
+
+class Tile:
+    """A buffer (steps, batch, state, channels) and the views of it that are used again and again."""
+
+    def __init__(self, full: Tensor) -> None:
+        self.full = full
+        self.rows = full.unbind(0)
+        self.flat = full.flatten(0, 1)
+        self.turned = self.flat.mT
+        self.later, self.earlier = full[1:], full[:-1]
+
+    def first(self, steps: int) -> Tile:
+        return self if steps == len(self.rows) else Tile(self.full[:steps])
+
+
+class Part:
+    """Some sequences and channels of all arguments, time first, with axes (time, batch, state, channels).
+
+    Channels are last, so that every product runs along long rows.
+    """
+
+    def __init__(self, sequences: slice, channels: slice, steps: int, x, dt, A, B, C) -> None:
+        self.sequences, self.channels, self.steps = sequences, channels, steps
+        self.x, self.dt = (self.of(tensor) for tensor in (x, dt))
+        self.B, self.C = (tensor[sequences].transpose(0, 1).contiguous().unsqueeze(3) for tensor in (B, C))
+        self.exp, self.scale = exponential(x.device.type)
+        self.rates = (A[channels] * self.scale).T.contiguous()
+        self.batch = self.x.shape[1]
+        self.tiles = [Tile(self.x.new_empty(steps, self.batch, *self.rates.shape)) for _ in range(3)]
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """This part of a (batch, time, channels) tensor, time first."""
+        return tensor[self.sequences, :, self.channels].transpose(0, 1)
+
+    def state(self, tensor: Tensor) -> Tensor:
+        """This part of a (batch, channels, state) tensor, channels last."""
+        return tensor[self.sequences, self.channels].transpose(1, 2)
+
+    def kept(self, states: Tensor) -> Tensor:
+        """This part of a (count, batch, state, channels) tensor."""
+        return states[:, self.sequences, :, self.channels]
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """(time, batch, channels) with channels in a row, as (time, batch, 1, channels)."""
+        return (tensor if tensor.stride(-1) == 1 else tensor.contiguous()).unsqueeze(2)
+
+    def decays(self, step: Tensor, tile: Tile) -> None:
+        """Fills the tile with exp(dt A) of the steps dt (steps, batch, 1, channels)."""
+        torch.mul(step, self.rates, out=tile.full)
+        self.exp(tile.full, out=tile.full)
+
+    def states(self, step: Tensor, written: Tensor, B: Tensor, state: Tensor) -> Iterator[Tile]:
+        """The states after each step, tile after tile; step is dt, written is dt x.
+
+        A tile lives until the one after the next is asked for.
+        """
+        writes = zip(B.unbind(0), written.unbind(0), strict=True)
+        for number, piece in enumerate(step.split(self.steps)):
+            tile = self.tiles[number % 2].first(len(piece))
+            self.decays(piece, tile)
+            for row, (b, u) in zip(
+                tile.rows, writes, strict=False
+            ):  # one step is a vector operation over all other axes
+                state = row.mul_(state).addcmul_(b, u)
+            yield tile
+
+
+def shape(tile: tuple[int, int], x: Tensor, A: Tensor) -> tuple[int, int, int]:
+    """Sequences, channels and steps of a tile of so many bytes and, where it can be, at least so many steps."""
+    size, least = tile
+    one = max(1, A.shape[1] * A.element_size())  # bytes of one channel's state
+    channels = _even(A.shape[0], max(1, size // least // one))
+    batch = _even(x.shape[0], max(1, size // least // (one * channels)))
+    return batch, channels, max(1, min(STEPS, size // (one * channels * batch)))
+
+
+def parts(tile: tuple[int, int], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Iterator[Part]:
+    """The arguments cut in parts, each with tiles of `shape`."""
+    batch, channels, steps = shape(tile, x, A)
+    for first in range(0, x.shape[0], batch):
+        for channel in range(0, A.shape[0], channels):
+            yield Part(slice(first, first + batch), slice(channel, channel + channels), steps, x, dt, A, B, C)
+
+
+def _even(total: int, most: int) -> int:
+    """Pieces of nearly equal size, none above `most`."""
+    return max(1, -(-total // -(-max(1, total) // most)))
