@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from mixerlens.composition import Mixer
 from mixerlens.errors import InputError
 from mixerlens.operator import streams
-from mixerlens.operator.streams.tile import TERMS, Places, Tile
+from mixerlens.operator.streams import TERMS, Bounded, Missing, Places, Skipping, Tile
 from mixerlens.operator.tiles import RowBlock, RowTiles
 
 
@@ -33,7 +33,7 @@ class Reduction(Protocol):
 
 
 class Summary:
-    """A summary that takes alpha in tiles of any shape, in any order."""
+    """A summary that takes alpha in tiles of any shape, each row's from near to far."""
 
     signs = False  # whether alpha is needed beside |alpha|
 
@@ -46,33 +46,72 @@ class Summary:
     def result(self) -> Tensor | tuple[Tensor, Tensor]:
         raise NotImplementedError
 
+    def bound(self, missing: Missing) -> Tensor:
+        """How far each number of the result may be from that of all of alpha."""
+        raise NotImplementedError
+
     def update(self, block: RowBlock, size: Tensor) -> None:
         for tile in cut(block, size):
             self.add(tile)
 
 
 def reduce(
-    d: Mixer, wanted: Sequence[Reduction], progress: Callable[[float], None] | None = None
+    d: Mixer,
+    wanted: Sequence[Reduction],
+    progress: Callable[[float], None] | None = None,
+    skip: float | None = None,
 ) -> list[Tensor | tuple[Tensor, Tensor]]:
-    """All the wanted summaries in one pass; ``progress`` is told the fraction done."""
+    """All the wanted summaries in one pass; ``progress`` is told the fraction done.
+
+    skip: leave out what is certified to be small: tiles none of whose entries |alpha_ij| exceeds ``skip`` times the
+    mass that row i has nearer to i. Results are then ``Bounded``: (value, missing), with missing an upper bound of the
+    difference to the exact summary, number by number; top-k stays exact and is given as it is. Only linear readouts
+    have such bounds; everything else is computed in full, with nothing missing.
+    """
+    if skip is not None and not 0 <= skip < 1:
+        raise InputError(f"skip is {skip}: it is relative to the mass of a row, so 0 <= skip < 1")
     for reduction in wanted:
         reduction.start(d)
     summaries = [r for r in wanted if isinstance(r, Summary)]
+    if skip is not None and len(summaries) < len(wanted):
+        raise InputError("skip needs summaries of this module: a reduction of your own has no bound to give")
+    missing = Missing(d, streams.padded(d))
     if len(summaries) == len(wanted) and streams.fits(d) and not _differentiated(d):
-        for stream in streams.streams(d, signs=any(r.signs for r in summaries)):
-            for tile in stream:
-                for summary in summaries:
-                    summary.add(tile)
-                if progress is not None:
-                    progress((stream.heads.start + len(stream.heads) * stream.done) / d.heads)
+        missing = _streamed(d, summaries, progress, skip)
+    else:
+        _by_rows(d, wanted, progress)
+    if skip is None:
         return [reduction.result() for reduction in wanted]
+    return [r.result() if isinstance(r, TopK) else Bounded(r.result(), r.bound(missing)) for r in summaries]
+
+
+def _by_rows(d: Mixer, wanted: Sequence[Reduction], progress: Callable[[float], None] | None) -> None:
     for block in RowTiles(d):
         size = block.coefficients.abs()
         for reduction in wanted:
             reduction.update(block, size)
         if progress is not None:
             progress((block.heads.start + len(block.heads) * block.hi / d.time) / d.heads)
-    return [reduction.result() for reduction in wanted]
+
+
+def _streamed(
+    d: Mixer, summaries: list[Summary], progress: Callable[[float], None] | None, skip: float | None
+) -> Missing:
+    largest = [r.needless for r in summaries if isinstance(r, TopK)]
+    exact = skip is None and len(largest) < len(summaries)  # a sum needs every tile
+    skipping = Skipping(d, streams.padded(d), skip, [] if exact else largest)
+    with torch.no_grad(), streams.subnormals_as_zero():
+        for stream in streams.streams(d, signs=any(r.signs for r in summaries), skipping=skipping):
+            told = -1.0
+            for tile in stream:
+                for summary in summaries:
+                    summary.add(tile)
+                if progress is not None and stream.done > told:
+                    told = stream.done
+                    progress((stream.heads.start + len(stream.heads) * told) / d.heads)
+            if progress is not None:
+                progress(stream.heads.stop / d.heads)
+    return skipping.missing
 
 
 def _differentiated(mixer: Mixer) -> bool:
@@ -110,11 +149,17 @@ class _Total(Summary):
         self.total = _zeros(d, streams.padded(d))
 
     def result(self) -> Tensor:
-        return self.total[..., : self.time].transpose(1, 2).to(self.dtype)
+        return self._told(self.total)
+
+    def _told(self, x: Tensor) -> Tensor:
+        return x[..., : self.time].transpose(1, 2).to(self.dtype)
 
 
 class RowMass(_Total):
     """sum_j |alpha_ij|: (batch, time, heads)."""
+
+    def bound(self, missing: Missing) -> Tensor:
+        return self._told(missing.row)
 
     def add(self, tile: Tile) -> None:
         tile.rows.of(self.total[:, tile.heads]).add_(tile.row_mass)
@@ -122,6 +167,9 @@ class RowMass(_Total):
 
 class ColumnMass(_Total):
     """sum_i |alpha_ij|: (batch, time, heads)."""
+
+    def bound(self, missing: Missing) -> Tensor:
+        return self._told(missing.column)
 
     def add(self, tile: Tile) -> None:
         tile.columns.of(self.total[:, tile.heads]).add_(tile.column_mass)
@@ -140,7 +188,13 @@ class MeanDistance(_Total):
         tile.rows.of(self.moment[:, tile.heads]).add_(moment)
 
     def result(self) -> Tensor:
-        return (self.moment / self.total)[..., : self.time].transpose(1, 2).to(self.dtype)
+        return self._told(self.moment / self.total)
+
+    def bound(self, missing: Missing) -> Tensor:
+        """What was left out lies between 0 and i tokens away and moves the mean by at most its share of the way."""
+        mean, token = self.moment / self.total, torch.arange(self.total.shape[-1], device=self.total.device)
+        way = torch.maximum(mean, token - mean)
+        return self._told(missing.row / (self.total + missing.row) * way)
 
 
 class MassByLag(Summary):
@@ -155,11 +209,19 @@ class MassByLag(Summary):
 
         The skew is a view of the columns written with gaps of zeros between them, ``TERMS`` columns together.
         """
+        for own in tile.by_head():
+            self._add(own)
+
+    def _add(self, tile: Tile) -> None:
         columns, rows = tile.size.shape[-2:]
         total = self.total[:, tile.heads]
         for lo in range(0, columns, TERMS):
             terms = min(TERMS, columns - lo)
-            part = tile.size[..., lo : lo + terms, :].sum(2) if tile.rows.pairs > 1 else tile.size[:, :, 0, lo : lo + terms]
+            part = (
+                tile.size[..., lo : lo + terms, :].sum(2)
+                if tile.rows.pairs > 1
+                else tile.size[:, :, 0, lo : lo + terms]
+            )
             gapped = pad(pad(part, (0, terms - 1)).flatten(-2), (terms - 1, 0))
             pitch = rows + terms - 1
             *steps, _ = gapped.stride()
@@ -171,6 +233,9 @@ class MassByLag(Summary):
         total = self.total[..., self.middle : self.middle + self.time].clone()
         total[..., 1:] += self.total[..., self.middle - self.time + 1 : self.middle].flip(-1)
         return total.to(self.dtype)
+
+    def bound(self, missing: Missing) -> Tensor:
+        return missing.by_lag[..., : self.time].to(self.dtype)
 
 
 class TopK(Summary):
@@ -193,7 +258,15 @@ class TopK(Summary):
         self.indices = torch.full(self.values.shape, -1, dtype=torch.long, device=d.device)
         self.least = self.sizes[..., -1].clone()  # what an entry must exceed to be among a row's k largest
 
+    def needless(self, heads: slice, rows: Places, bound: Tensor) -> Tensor:
+        """The rows that entries of at most this size cannot change: (batch, heads, rows)."""
+        return bound <= rows.of(self.least[:, heads])[:, :, 0]
+
     def add(self, tile: Tile) -> None:
+        for own in tile.by_head():
+            self._add(own)
+
+    def _add(self, tile: Tile) -> None:
         assert tile.values is not None
         size = tile.size.detach()
         if tile.mask is not None:
@@ -237,6 +310,10 @@ class Heatmap(Summary):
         self.total = _zeros(d, self.pixels, self.pixels, dtype=kind)
 
     def add(self, tile: Tile) -> None:
+        for own in tile.by_head():
+            self._add(own)
+
+    def _add(self, tile: Tile) -> None:
         part = tile.values if self.signs else tile.size
         assert part is not None
         (above, rows), (left, columns) = (self._cells(x, part.dtype) for x in (tile.rows, tile.columns))
@@ -245,7 +322,9 @@ class Heatmap(Summary):
         pooled = torch.zeros((), dtype=self.total.dtype, device=part.device)
         for lo in range(0, part.shape[-2], TERMS):  # few terms in the working precision
             some = part[..., lo : lo + TERMS, :]
-            pooled = pooled + (columns[..., lo : lo + TERMS] @ some).to(self.total.dtype)  # (batch, heads, pairs, cells, rows)
+            pooled = pooled + (columns[..., lo : lo + TERMS] @ some).to(
+                self.total.dtype
+            )  # (batch, heads, pairs, cells, rows)
         pooled = (pooled @ rows.to(self.total.dtype).mT).sum(2).mT
         self.total[:, tile.heads, above, left] += pooled
 
@@ -263,3 +342,8 @@ class Heatmap(Summary):
     def result(self) -> Tensor:
         count = (self.end - self.begin).to(torch.float64)
         return (self.total / (count[:, None] * count)).to(self.dtype)
+
+    def bound(self, missing: Missing) -> Tensor:
+        """The largest entry left out of any row of a cell bounds what the mean over the cell has lost."""
+        rows = [missing.entry[..., a:b].amax(-1) for a, b in zip(self.begin.tolist(), self.end.tolist(), strict=True)]
+        return torch.stack(rows, -1).unsqueeze(-1).expand_as(self.total).to(self.dtype.to_real())

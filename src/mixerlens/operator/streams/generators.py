@@ -2,13 +2,13 @@
 
     emit = [emit_left, emit_right carry_left],  inject = [carry_right inject_left, inject_right]
 
-so the scores of any two neighbouring windows of equal length are emit_right inject_left^T.
+so the scores of two neighbouring windows of equal length are emit_right inject_left^T.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -36,13 +36,67 @@ class Part:
         windows = self.emit.shape[2]
         left, right = self.maps.halves(windows)
         emit, inject = (x.unflatten(2, (windows // 2, 2)) for x in (self.emit, self.inject))
-        _set(emit[:, :, :, 1], left.rows(emit[:, :, :, 1]))
-        _set(inject[:, :, :, 0], right.columns(inject[:, :, :, 0]))
+        emit[:, :, :, 1] = left.rows(emit[:, :, :, 1])
+        inject[:, :, :, 0] = right.columns(inject[:, :, :, 0])
         return Part(emit.flatten(3, 4), inject.flatten(3, 4), right.after(left))
 
 
-def _set(place: Tensor, value: Tensor) -> None:
-    place.copy_(value)
+@dataclass(frozen=True, eq=False)
+class Square:
+    """Columns inject (batch, units, pairs, columns, dim), rows emit (batch, units, pairs, rows, dim), in the working
+    dtype. Where several heads share a unit: their factors left (batch, heads, pairs, rows) and right (batch, heads,
+    pairs, columns), wide."""
+
+    emit: Tensor
+    inject: Tensor
+    left: Tensor | None = None
+    right: Tensor | None = None
+
+    def some(self, rows: range) -> Square:
+        """Some of the rows."""
+        span = slice(rows.start, rows.stop)
+        left = None if self.left is None else self.left[..., span]
+        return replace(self, emit=self.emit[..., span, :], left=left)
+
+    def part(self, units: slice, pairs: range, rows: range) -> Square:
+        pair, span = slice(pairs.start, pairs.stop), slice(rows.start, rows.stop)
+        square = Square(self.emit[:, units, pair, span], self.inject[:, units, pair])
+        if self.left is None or self.right is None:
+            return square
+        each = self.left.shape[1] // self.emit.shape[1]
+        heads = slice(units.start * each, units.stop * each)
+        return replace(square, left=self.left[:, heads, pair, span], right=self.right[:, heads, pair])
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """A block as the rows after it see it. inject: working dtype, each dimension in ``units`` (None: one). reach:
+    (batch, heads, 1, sizes, 4), what sizes of rows are multiplied with for the bounds of ``Source.bounds``. columns:
+    the sizes of the injects, (batch, heads, 1, tokens, sizes)."""
+
+    inject: Tensor
+    units: list[Tensor] | None
+    maps: list[Maps]
+    reach: Tensor | None
+    columns: Tensor | None
+
+
+def reaching(columns: Tensor, maps: list[Maps], before: Earlier | None, rounding: float) -> Tensor:
+    """[largest entry, sum over the block, largest entry and sum over all blocks up to this one], a unit of a row's
+    size: one recursion from block to block, right for maps that shrink and for those that grow."""
+    size = columns * (1 + rounding)
+    own = torch.stack([size.amax(-2), size.sum(-2)], -1)
+    if before is None or before.reach is None:
+        return torch.cat([own, own], -1)
+    carried = before.reach[..., 2:] * (factors(maps, own) * (1 + rounding)).unsqueeze(-1)
+    far = torch.stack([torch.maximum(own[..., 0], carried[..., 0]), own[..., 1] + carried[..., 1]], -1)
+    return torch.cat([own, far], -1)
+
+
+def factors(maps: list[Maps], like: Tensor) -> Tensor:
+    """The factor by which a block can lengthen each size: (batch, heads, 1, sizes)."""
+    batch, heads = like.shape[:2]
+    return torch.cat([m.norms().expand(batch, heads, 1, -1) for m in maps], -1)
 
 
 class Term:
@@ -50,9 +104,7 @@ class Term:
 
     def __init__(self, d: CoefficientDynamics, weight: Tensor | None) -> None:
         self.dynamics = d
-        one = torch.ones(1, 1, d.time, 1, dtype=torch.float64, device=d.device)
-        rows = weigh(one / wide(normalizer_rows(d)), weight)
-        self._rows = None if bool((rows == 1).all()) else rows
+        self.rows = row_factors(d, weight)
 
     def windows(self, lo: int, size: int, count: int) -> tuple[Tensor, Part]:
         """The tokens from lo on as ``count`` windows: intra (batch, heads, count, size, size) after the readout, and
@@ -82,22 +134,23 @@ class Term:
         f = d.factors(lo, lo + length) if count == 1 else d.fold(lo, length, count).factors(0, length)
         fill = size - length
 
-        def apart(x: Tensor, *trailing: int) -> Tensor:
+        def apart(x: Tensor, columns: int) -> Tensor:
             """(batch * count | 1, heads | 1, length, ...) -> (batch, heads, count, size, ...)."""
             x = x.unsqueeze(1) if x.shape[0] == 1 else x.unflatten(0, (-1, count))
-            x = x.transpose(1, 2)
-            return pad(x, (0, *trailing, 0, fill)).expand(d.batch, d.heads, count, -1, -1)
+            x = pad(x, (0, columns, 0, fill)) if fill else x
+            return x.transpose(1, 2).expand(d.batch, d.heads, count, -1, -1)
 
-        intra, emit, inject = apart(d.readout(f.intra), fill), wide(apart(f.emit, 0)), wide(apart(f.inject, 0))
-        if self._rows is not None:
-            rows = self._rows[:, :, lo : lo + length * count]
-            rows = pad(rows.unflatten(2, (count, length)), (0, 0, 0, fill))
-            emit, intra = emit * rows, (intra * rows).to(intra.dtype)
-        kind = wide(emit[:0, :0, :0, :0, :0]).dtype
-        through = maps(f.carry, d.batch, d.heads, d.dim, count, emit)
-        if through.numbers.is_complex():
-            kind = torch.complex128
-        return intra, _own(emit, kind), _own(inject, kind), through
+        through = maps(f.carry, d.batch, d.heads, d.dim, count, f.emit)
+        kinds = (f.emit.dtype, f.inject.dtype, through.numbers.dtype, torch.float64)
+        kind = reduce(torch.promote_types, kinds)
+        intra = apart(d.readout(f.intra), fill)
+        emit, inject = _own(apart(f.emit, 0), kind), _own(apart(f.inject, 0), kind)
+        if self.rows is not None:
+            rows = self.rows[:, :, lo : lo + length * count].unflatten(2, (count, length))
+            rows = pad(rows, (0, 0, 0, fill))
+            intra = (intra * rows).to(intra.dtype)
+            emit *= rows
+        return intra, emit, inject, through
 
     def cast(self, x: Tensor, dtype: torch.dtype, *, emits: bool) -> Tensor:
         """Generators as the tiles multiply them: real where the readout takes the real part of complex scores."""
@@ -108,52 +161,121 @@ class Term:
                 x = torch.cat([x.real, -x.imag if emits else x.imag], -1)
         return x.to(dtype)
 
+    def sizes(self, x: Tensor, dense: bool, *, emits: bool = False) -> Tensor:
+        """What bounds a product of generators: absolute entries, or norms where dense maps mix the entries."""
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True) if dense else x.abs()
+        readout = self.dynamics.readout
+        return size * abs(readout.scale) if emits and isinstance(readout, RealPart) else size
+
+
+def row_factors(d: CoefficientDynamics, weight: Tensor | None) -> Tensor | None:
+    """Weight / eta of every row, (batch | 1, heads | 1, time, 1), float64; None where all are 1."""
+    one = torch.ones(1, 1, d.time, 1, dtype=torch.float64, device=d.device)
+    rows = weigh(one / wide(normalizer_rows(d)), weight)
+    return None if bool((rows == 1).all()) else rows
+
 
 def _own(x: Tensor, kind: torch.dtype) -> Tensor:
     """Contiguous memory of its own, which merging may write to."""
     return torch.empty(x.shape, dtype=kind, device=x.device).copy_(x)
 
 
-@dataclass(frozen=True, eq=False)
-class Square:
-    """Neighbouring windows: rows of the right ones emit, columns of the left ones inject, in the working dtype."""
+class Source:
+    """Where the tiles of a mixer come from: one block of tokens at a time, and all blocks before it.
 
-    emit: Tensor
-    inject: Tensor
+    units: products a tile is made of, one a head or one a group of heads. bounded: whether ``bounds`` will be asked.
+    """
+
+    units: int
+    rounding: float
+    earlier: list[Earlier]
+    bounded: bool
+
+    def block(self, lo: int) -> Tensor:
+        """Begin the block at lo: its chunks' own coefficients (batch, heads, windows, chunk, chunk)."""
+        raise NotImplementedError
+
+    def squares(self) -> Iterator[Square]:
+        """What lies between neighbouring windows of the block, smallest first, until it is one window."""
+        raise NotImplementedError
+
+    def keep(self) -> None:
+        """End the block: it is the last of ``earlier`` from now on."""
+        raise NotImplementedError
+
+    def against(self, k: int) -> Square:
+        """The block's rows, which have walked back to block k, and that block's columns."""
+        raise NotImplementedError
+
+    def back(self, k: int) -> None:
+        """The rows walk back over block k."""
+        raise NotImplementedError
+
+    def sizes(self) -> Tensor:
+        """The sizes of the rows where they are now: (batch, heads, 1, tokens, sizes), to bound with ``reach``."""
+        raise NotImplementedError
 
 
-class Generators:
-    """The generators of one mixer, block by block of ``size`` tokens = ``windows`` of ``chunk``."""
+class Generators(Source):
+    """The generators of one mixer, a product a head."""
 
-    def __init__(self, mixer: Mixer) -> None:
-        self.mixer = mixer
+    def __init__(self, mixer: Mixer, chunk: int, windows: int, *, bounded: bool) -> None:
+        self.chunk, self.windows, self.bounded, self.units = chunk, windows, bounded, mixer.heads
         self.terms = [Term(d, weight) for d, weight in mixer.terms]
         self.dtype = mixer.coefficient_dtype
-        self.grows = False
+        self.rounding = 1e-4 if self.dtype in (torch.float32, torch.complex64) else 1e-9
+        self.earlier = []
+        self._grows = False
 
-    def block(self, lo: int, chunk: int, windows: int) -> tuple[Tensor, list[Part]]:
-        """intra (batch, heads, windows, chunk, chunk), after readout, weight and eta, and every term's generators."""
-        found = [term.windows(lo, chunk, windows) for term in self.terms]
-        self.grows = self.grows or any(part.maps.may_grow for _, part in found)
-        return reduce(torch.add, (intra for intra, _ in found)), [part for _, part in found]
+    def block(self, lo: int) -> Tensor:
+        found = [term.windows(lo, self.chunk, self.windows) for term in self.terms]
+        self._parts = [part for _, part in found]
+        self._grows = self._grows or any(part.maps.may_grow for part in self._parts)
+        return reduce(torch.add, (intra for intra, _ in found))
 
-    def squares(self, parts: list[Part]) -> Iterator[Square]:
-        """What lies between neighbouring windows, smallest first; ``parts`` grow to one window."""
-        while parts[0].emit.shape[2] > 1:
-            right = [part.emit[:, :, 1::2] for part in parts]
-            left = [part.inject[:, :, 0::2] for part in parts]
-            yield self.square(right, left)
-            parts[:] = [part.merged() for part in parts]
+    def squares(self) -> Iterator[Square]:
+        while self._parts[0].emit.shape[2] > 1:
+            right = [part.emit[:, :, 1::2] for part in self._parts]
+            left = [part.inject[:, :, 0::2] for part in self._parts]
+            inject, units = self._columns(left)
+            yield Square(self._rows(right, units), inject)
+            self._parts = [part.merged() for part in self._parts]
+        self._walking = [part.emit for part in self._parts]
 
-    def square(self, emit: list[Tensor], inject: list[Tensor]) -> Square:
-        """Cast to the working dtype, each state dimension measured in units of its largest inject: in float32 what
-        grows on one side and shrinks on the other would leave its range."""
-        if self.dtype.itemsize == torch.finfo(self.dtype).bits // 8 and self.dtype in (torch.float32, torch.complex64):
+    def keep(self) -> None:
+        inject, units = self._columns([part.inject for part in self._parts])
+        passed, reach, columns = [part.maps for part in self._parts], None, None
+        if self.bounded:
+            columns = torch.cat(
+                [t.sizes(p.inject, p.maps.dense) for t, p in zip(self.terms, self._parts, strict=True)], -1
+            )
+            reach = reaching(columns, passed, self.earlier[-1] if self.earlier else None, self.rounding)
+        self.earlier.append(Earlier(inject, units, passed, reach, columns))
+
+    def against(self, k: int) -> Square:
+        return Square(self._rows(self._walking, self.earlier[k].units), self.earlier[k].inject)
+
+    def back(self, k: int) -> None:
+        self._walking = [m.rows(x) for m, x in zip(self.earlier[k].maps, self._walking, strict=True)]
+
+    def sizes(self) -> Tensor:
+        found = zip(self.terms, self._walking, self._parts, strict=True)
+        return torch.cat([term.sizes(x, part.maps.dense, emits=True) for term, x, part in found], -1)
+
+    def _columns(self, inject: list[Tensor]) -> tuple[Tensor, list[Tensor] | None]:
+        """Injects in the working dtype. In float32 each state dimension is measured in units of its largest inject:
+        what grows on one side and shrinks on the other would leave the range."""
+        units = None
+        if self._grows and self.dtype in (torch.float32, torch.complex64):
             units = [x.abs().amax(-2, keepdim=True) for x in inject]
             units = [torch.where((u > 0) & torch.isfinite(u), u, 1) for u in units]
-            emit = [x * u for x, u in zip(emit, units, strict=True)]
             inject = [x / u for x, u in zip(inject, units, strict=True)]
-        return Square(self._cast(emit, emits=True), self._cast(inject, emits=False))
+        return self._cast(inject, emits=False), units
+
+    def _rows(self, emit: list[Tensor], units: list[Tensor] | None) -> Tensor:
+        if units is not None:
+            emit = [x * u for x, u in zip(emit, units, strict=True)]
+        return self._cast(emit, emits=True)
 
     def _cast(self, parts: list[Tensor], *, emits: bool) -> Tensor:
         cast = [term.cast(x, self.dtype, emits=emits) for term, x in zip(self.terms, parts, strict=True)]
