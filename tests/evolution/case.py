@@ -16,6 +16,7 @@ from mixerlens import oracle
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumSink
+from mixerlens.operator import blocks
 from mixerlens.readout import Exp, Identity, Polynomial, RealPart, Relu, Sigmoid, Softcap
 from mixerlens.support import Support
 
@@ -229,16 +230,34 @@ class EvolutionCase:
     @pytest.mark.parametrize(("readout", "time"), GRADIENTS, indirect=["time"])
     def test_gradients(self, readout, time):
         """The gradient of op @ v, op.T @ w and the dense matrix at once, by everything that enters them."""
-        if self.refused(readout):
-            return
+        if not self.refused(readout):
+            self.agrees_in_gradients(readout, time)
+
+    @pytest.mark.parametrize("size", [1, 2, 3])
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("readout", sorted(LINEAR))
+    def test_block_by_block(self, readout, packed, size, monkeypatch):
+        """A sequence of several blocks of a few chunks each: what crosses the borders, forward and back."""
+        kind = type(self.evolution(self.parameters(1, 2, 1)))
+        monkeypatch.setattr(kind, "chunk", 4)
+        monkeypatch.setattr(blocks, "chunk_bytes", lambda d, width: 1)
+        monkeypatch.setattr(blocks, "BLOCK", size)  # chunks a block
+        segments = torch.tensor([[0] * 6 + [1] * 9 + [-1] * 3 + [2] * 3, [-1] * 4 + [0] * 17]) if packed else None
+        self.agrees_in_gradients(readout, 21, segments)
+
+    def agrees_in_gradients(self, readout: str, time: int, segments: torch.Tensor | None = None) -> None:
         p = {name: x.requires_grad_() for name, x in self.leaves(time).items()}
-        op, alpha = self.dynamics(p, readout).operator(), self.alpha(self.scores(p), readout)
+        op = self.dynamics(p, readout, support=Support(segments=segments)).operator()
+        alpha = self.alpha(self.scores(p), readout, segments=segments)
         pull, turned, weight = torch.randn_like(p["v"]), torch.randn_like(p["v"]), randn(BATCH, HEADS, time, time)
         found = []
-        for y, z, dense in [
+        products = [
             (op @ p["v"], op.T @ p["w"], op.to_dense()),
             (plain.mix(alpha, p["v"]), plain.mix(alpha.mT, p["w"]), alpha),
-        ]:
+        ]
+        for got, want in zip(*products, strict=True):
+            assert plain.error(got, want) <= BAR
+        for y, z, dense in products:
             loss = (y * pull).sum() + (z * turned).sum() + (dense * weight).sum()
             loss = loss.real + 0.7 * loss.imag if loss.is_complex() else loss
             found.append(torch.autograd.grad(loss, list(p.values()), allow_unused=True))

@@ -11,9 +11,10 @@ from jaxtyping import Inexact, Int
 from torch import Tensor
 
 from mixerlens.composition import Mixer
+from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.operator import apply as algorithms
-from mixerlens.operator import rank, reductions
+from mixerlens.operator import linear, rank, recompute, reductions
 from mixerlens.operator.memory import require
 from mixerlens.operator.tiles import RowTiles
 from mixerlens.shapes import spread
@@ -65,8 +66,10 @@ class Coefficients:
             "to_dense", *self.shape, dtype=d.dtype, copies=2,
             instead="use row, column, block or a reduction, which never hold the whole matrix",
         )  # fmt: skip
-        every = slice(None)
-        dense = self._block(range(d.time), every)
+        if self._swept and isinstance(d, CoefficientDynamics):
+            dense = linear.dense(d)
+        else:
+            dense = self._block(range(d.time), slice(None))
         return dense.mT if self._transposed else dense
 
     def row(self, i: int) -> Inexact[Tensor, "batch heads time"]:
@@ -95,6 +98,26 @@ class Coefficients:
     def diagonal(self) -> Inexact[Tensor, "batch heads time"]:
         """alpha[i, i]: (batch, heads, time)."""
         return algorithms.diagonal(self.dynamics)
+
+    def row_sum(self) -> Inexact[Tensor, "batch time heads"]:
+        """sum_j alpha_ij: (batch, time, heads). One scan where there is a state."""
+        total = linear.column_sum if self._transposed else linear.row_sum
+        return total(self.dynamics).transpose(1, 2)
+
+    def column_sum(self) -> Inexact[Tensor, "batch time heads"]:
+        """sum_i alpha_ij: (batch, time, heads)."""
+        total = linear.row_sum if self._transposed else linear.column_sum
+        return total(self.dynamics).transpose(1, 2)
+
+    def lag_moments(self, order: int = 1) -> Inexact[Tensor, "batch time heads powers"]:
+        """sum_j alpha_ij (i - j)^p for p = 0 .. order: (batch, time, heads, order + 1), in double precision.
+
+        Signed: where all of alpha is positive, the first over the zeroth is the mean distance.
+        """
+        self._forward_only("lag_moments")
+        if not isinstance(order, int) or order < 0:
+            raise InputError(f"order is {order!r}: give the highest power of the lag, 0 or more")
+        return linear.lag_moments(self.dynamics, order).transpose(1, 2)
 
     def row_mass(self) -> Inexact[Tensor, "batch time heads"]:
         """sum_j |alpha_ij|: (batch, time, heads)."""
@@ -125,7 +148,8 @@ class Coefficients:
 
     def heatmap(self, pixels: int, signed: bool = False) -> Inexact[Tensor, "batch heads pixels pixels"]:
         """Mean of |alpha| (signed: of alpha) in pixels x pixels cells: (batch, heads, pixels, pixels)."""
-        pooled = self._one(reductions.Heatmap(pixels, signed))
+        wanted = reductions.Heatmap(pixels, signed)
+        pooled = linear.signed_map(self.dynamics, pixels) if signed and self._swept else self._one(wanted)
         return pooled.mT if self._transposed else pooled
 
     def reduce(
@@ -188,6 +212,11 @@ class Coefficients:
             raise UnsupportedError(
                 f"{what} is defined on rows as queries: call it on the operator, not on its transpose"
             )
+
+    @property
+    def _swept(self) -> bool:
+        """Scans answer for the coefficients: there is a state, and no derivative with respect to it is asked for."""
+        return self.dynamics.recurrent and not any(recompute.wanted(d) for d, _ in self.dynamics.terms)
 
     def _one(self, reduction: reductions.Reduction) -> Tensor:
         (result,) = reductions.reduce(self.dynamics, [reduction])
