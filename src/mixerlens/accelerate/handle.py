@@ -85,6 +85,11 @@ class Acceleration:
         return bool(self._ends)
 
     @property
+    def replaced(self) -> dict[str, int]:
+        """path -> calls that our scan answered so far."""
+        return dict(self._record.replaced)
+
+    @property
     def kept(self) -> dict[str, dict[str, int]]:
         return {path: dict(reasons) for path, reasons in self._record.kept.items()}
 
