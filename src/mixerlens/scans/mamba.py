@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mixerlens.scans.mamba_gradients import Gradients
-from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, parts, shape
+from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, Part, parts, shape
 from mixerlens.scans.shapes import axes, check
 
 KEPT = 32 << 20  # bytes of the states kept for the backward pass, before fewer are kept
@@ -77,10 +77,11 @@ class _Scan(torch.autograd.Function):
             for name, t in zip("ABC", (A, B, C), strict=True)
         }
         grad_initial = torch.empty_like(grad_state)
-        for part in parts(BACKWARD, x, dt, A, B, C):
-            gradients = Gradients(part, grad_y, grad_state, into, kept, ctx.every)
-            gradients.run()
-            part.state(grad_initial).copy_(gradients.adjoint)
+        with torch.inference_mode():  # calls cost less
+            for part in parts(BACKWARD, x, dt, A, B, C):
+                gradients = Gradients(part, grad_y, grad_state, into, kept, ctx.every)
+                gradients.run()
+                part.state(grad_initial).copy_(gradients.adjoint)
         return *into.values(), grad_initial
 
 
@@ -96,24 +97,30 @@ def _forward(x, dt, A, B, C, initial_state, every: int = 0) -> tuple[Tensor, Ten
     time, (batch, channels, size) = x.shape[1], initial_state.shape
     y, last = torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(initial_state)
     kept = x.new_empty(-(-time // every) if every else 0, batch, size, channels)
-    for part in parts(FORWARD, x, dt, A, B, C):
-        state, out, mine = part.state(initial_state).contiguous(), part.of(y), part.kept(kept).unbind(0)
-        if every:
-            mine[0].copy_(state)
-        buffer, block = x.new_empty(SPAN, part.batch, out.shape[-1]), part.steps * part.batch
-        for lo in range(0, time, SPAN):
-            span, at = slice(lo, min(lo + SPAN, time)), lo
-            rows, step = buffer[: span.stop - lo], part.rows(part.dt[span])
-            states = part.states(step, step * part.rows(part.x[span]), part.B[span], state)
-            reads, outs = (t.view(-1, 1, t.shape[-1]).split(block) for t in (part.C[span].squeeze(3), rows))
-            for tile, read, into in zip(states, reads, outs, strict=True):
-                torch.bmm(read, tile.flat, out=into)
-                state = tile.rows[-1]
-                if every:
-                    first, at = at, at + len(tile.rows)  # the tile holds the states before steps first + 1 .. at
-                    for number in range(first // every + 1, min(at // every + 1, len(mine))):
-                        mine[number].copy_(tile.rows[number * every - 1 - first])
-            out[span] = rows
-            state = state.clone()  # out of the tile, which the next span fills anew
-        part.state(last).copy_(state)
+    with torch.inference_mode():  # calls cost less
+        for part in parts(FORWARD, x, dt, A, B, C):
+            _forward_part(part, initial_state, y, last, kept, every)
     return y, last, kept
+
+
+def _forward_part(part: Part, initial_state: Tensor, y: Tensor, last: Tensor, kept: Tensor, every: int) -> None:
+    state, out, mine = part.state(initial_state).contiguous(), part.of(y), part.kept(kept).unbind(0)
+    if every:
+        mine[0].copy_(state)
+    buffers, block = y.new_empty(2, SPAN, part.batch, 1, out.shape[-1]), part.steps * part.batch
+    for lo in range(0, len(out), SPAN):
+        span, at = slice(lo, min(lo + SPAN, len(out))), lo
+        step, (written, rows) = part.rows(part.dt[span]), buffers[:, : span.stop - lo]
+        torch.mul(step, part.rows(part.x[span]), out=written)
+        states = part.states(step, written, part.B[span], state)
+        reads, outs = (tensor.flatten(0, 1).split(block) for tensor in (part.C[span].mT, rows))
+        for tile, read, into in zip(states, reads, outs, strict=True):
+            torch.bmm(read, tile.flat, out=into)
+            state = tile.rows[-1]
+            if every:
+                first, at = at, at + len(tile.rows)  # the tile holds the states before steps first + 1 .. at
+                for number in range(first // every + 1, min(at // every + 1, len(mine))):
+                    mine[number].copy_(tile.rows[number * every - 1 - first])
+        out[span] = rows.squeeze(2)
+        state = state.clone()  # out of the tile, which the next span fills anew
+    part.state(last).copy_(state)

@@ -34,7 +34,6 @@ class Tile:
         self.rows = full.unbind(0)
         self.flat = full.flatten(0, 1)
         self.turned = self.flat.mT
-        self.later, self.earlier = full[1:], full[:-1]
 
     def first(self, steps: int) -> Tile:
         return self if steps == len(self.rows) else Tile(self.full[:steps])
@@ -50,8 +49,9 @@ class Part:
         self.sequences, self.channels, self.steps = sequences, channels, steps
         self.x, self.dt = (self.of(tensor) for tensor in (x, dt))
         self.B, self.C = (tensor[sequences].transpose(0, 1).contiguous().unsqueeze(3) for tensor in (B, C))
-        self.exp, self.scale = exponential(x.device.type)
-        self.rates = (A[channels] * self.scale).T.contiguous()
+        self.exp, scale = exponential(x.device.type)
+        self.A = A[channels].T.contiguous()
+        self.rates = self.A if scale == 1 else self.A * scale
         self.batch = self.x.shape[1]
         self.tiles = [Tile(self.x.new_empty(steps, self.batch, *self.rates.shape)) for _ in range(3)]
 
