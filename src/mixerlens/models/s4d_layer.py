@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..evolution.power_sums import power_sums
 from ..families.ssm import expm1
+from ..operator.toeplitz import convolve
 from ..shapes import wide
 
 
@@ -55,22 +57,11 @@ class S4D(nn.Module):
         return {"A": A, "B": B, "C": torch.view_as_complex(self.C.contiguous()), "dt": torch.exp(self.log_dt)}
 
     def kernel(self, length: int) -> Float[Tensor, "features length"]:
-        """k_l = 2 Re sum_n C_n (exp(dt A_n) - 1) / A_n B_n exp(dt A_n l), formed in complex128 and rounded once.
-
-        exp(z l) with l = columns r + c is the product of two short tables, exp(z columns r) and exp(z c): no tensor of
-        size features x modes x length exists, and no phase is accumulated.
-        """
+        """k_l = 2 Re sum_n C_n (exp(dt A_n) - 1) / A_n B_n exp(dt A_n l), phases and weights in complex128."""
         family = {name: wide(tensor) for name, tensor in self.parameters_for_family().items()}
         z = family["A"] * family["dt"][:, None]
-        held = expm1(z)
-        weight = family["C"] * held / family["A"] * family["B"]
-        columns = math.isqrt(max(length - 1, 0)) + 1
-        rows = -(-length // columns)
-        # (features, rows, modes) @ (features, modes, columns)
-        coarse = torch.exp(z[:, None, :] * (columns * torch.arange(rows, device=z.device))[:, None])
-        fine = torch.exp(z[:, :, None] * torch.arange(columns, device=z.device))
-        table = (weight[:, None, :] * coarse) @ fine
-        return (2 * table.real).flatten(1)[:, :length].to(self.D.dtype)
+        weight = 2 * family["C"] * expm1(z) / family["A"] * family["B"]
+        return power_sums(weight, length, log=z, dtype=self.D.dtype, real=True)
 
     def forward(self, u: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
         """y = k * u + D u. Raises InputError unless u is (batch, time, features) with at least one time step."""
@@ -83,7 +74,4 @@ def causal_convolution(
     kernel: Float[Tensor, "features time"], u: Float[Tensor, "batch time features"]
 ) -> Float[Tensor, "batch time features"]:
     """y_t = sum_{j <= t} kernel_{t-j} u_j, by an FFT long enough that nothing wraps around."""
-    time = u.shape[1]
-    size = 2 * time
-    spectrum = torch.fft.rfft(u, size, dim=1) * torch.fft.rfft(kernel, size).T
-    return torch.fft.irfft(spectrum, size, dim=1)[:, :time]
+    return convolve(kernel[None], u.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
