@@ -69,9 +69,9 @@ def products(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _quarters(first: Tensor, cross: Tensor, second: Tensor) -> Tensor:
-    """[[first, 0], [cross, second]] on the last two axes."""
-    top = pad(first, (0, first.shape[-1]))
-    return torch.cat([top, torch.cat([cross, second], -1)], -2)
+    """[[first, 0], [cross, second]] on the token axes of (..., rows, s, columns, t)."""
+    top = pad(first, (0, 0, 0, first.shape[-2]))
+    return torch.cat([top, torch.cat([cross, second], -2)], -4)
 
 
 def decay_matrix(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,12 +80,12 @@ def decay_matrix(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]
     a: (..., c) -> D (..., c, c), forward (..., c), backward (..., c); see ``Halving``.
     """
     halving = Halving(a.unsqueeze(-1))
-    blocks = torch.ones(*a.shape[:-1], halving.full, 1, 1, dtype=dtype, device=a.device)
+    blocks = torch.ones(*a.shape[:-1], halving.full, 1, 1, 1, 1, dtype=dtype, device=a.device)
     for left, right in halving:
-        cross = right.to(dtype) * left.to(dtype).mT
-        blocks = _quarters(blocks[..., 0::2, :, :], cross, blocks[..., 1::2, :, :])
+        cross = right.to(dtype)[..., None, None] * left.to(dtype)[..., None, None, :, :]
+        blocks = _quarters(blocks[..., 0::2, :, :, :, :], cross, blocks[..., 1::2, :, :, :, :])
     size = halving.size
-    return blocks[..., 0, :size, :size], halving.forward[..., 0], halving.backward[..., 0]
+    return blocks[..., 0, :size, 0, :size, 0], halving.forward[..., 0], halving.backward[..., 0]
 
 
 def decayed_scores(query: Tensor, key: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,15 +93,27 @@ def decayed_scores(query: Tensor, key: Tensor, a: Tensor) -> tuple[Tensor, Tenso
 
     (..., c, n) three times -> S (..., c, c), forward and backward (..., c, n); see ``Halving``. Leading axes broadcast.
     """
+    scores, forward, backward = decayed_scores_of_all(query.unsqueeze(-2), key.unsqueeze(-2), a)
+    return scores[..., 0, 0, :, :], forward, backward
+
+
+def decayed_scores_of_all(query: Tensor, key: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The scores of s queries and t keys a token, which share the decays.
+
+    query (..., c, s, n), key (..., c, t, n), a (..., c, n) -> S (..., s, t, c, c), forward and backward (..., c, n).
+    """
     halving, dtype = Halving(a), query.dtype
-    fill = (0, 0, 0, halving.full - halving.size)
+    fill = (0, 0, 0, 0, 0, halving.full - halving.size)
     query, key = pad(query, fill), pad(key, fill)
-    leading = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], a.shape[:-2])
-    blocks = (query * key).sum(-1).expand(*leading, halving.full)[..., None, None]
+    leading = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], a.shape[:-2])
+    blocks = (query @ key.mT).expand(*leading, -1, -1, -1).unsqueeze(-2).unsqueeze(-4)
     for left, right in halving:
         pairs = (-1, 2, right.shape[-2])
-        read = query.unflatten(-2, pairs).select(-3, 1) * right.to(dtype)
-        write = key.unflatten(-2, pairs).select(-3, 0) * left.to(dtype)
-        blocks = _quarters(blocks[..., 0::2, :, :], read @ write.mT, blocks[..., 1::2, :, :])
+        read = query.unflatten(-3, pairs).select(-4, 1) * right.to(dtype).unsqueeze(-2)
+        write = key.unflatten(-3, pairs).select(-4, 0) * left.to(dtype).unsqueeze(-2)
+        crossing = (read.flatten(-3, -2) @ write.flatten(-3, -2).mT).unflatten(-1, write.shape[-3:-1])
+        crossing = crossing.unflatten(-3, read.shape[-3:-1])
+        blocks = _quarters(blocks[..., 0::2, :, :, :, :], crossing, blocks[..., 1::2, :, :, :, :])
     size = halving.size
-    return blocks[..., 0, :size, :size], halving.forward, halving.backward
+    scores = blocks[..., 0, :size, :, :size, :].movedim((-3, -1), (-4, -3))
+    return scores, halving.forward, halving.backward

@@ -12,13 +12,14 @@ correlated keys float32 products lose 3e-6 and a float32 solve 5e-5, and a Neuma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mixerlens.evolution.anchored import decay_matrix, decayed_scores, products
+from mixerlens.evolution.anchored import decay_matrix, decayed_scores_of_all, products
 from mixerlens.evolution.base import Factors, Matrix
 from mixerlens.shapes import spread
 
@@ -26,8 +27,8 @@ from mixerlens.shapes import spread
 class Chain(Protocol):
     """The products of P over one chunk [lo, hi); rows and columns are (..., c, dim), one a token."""
 
-    def scores(self, query: Tensor, key: Tensor) -> Tensor:
-        """query_i^T P(j, i] key_j for j <= i, 0 above: (..., c, c)."""
+    def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
+        """query_i^T P(j, i] key_j for j <= i, 0 above, of each query with each key: (..., queries, keys, c, c)."""
         ...
 
     def read(self, rows: Tensor) -> Tensor:
@@ -50,8 +51,8 @@ class DiagonalChain:
         self.a = a
         self.forward, self.backward = products(a)
 
-    def scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return decayed_scores(query, key, self.a)[0]
+    def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
+        return decayed_scores_of_all(torch.stack(list(queries), -2), torch.stack(list(keys), -2), self.a)[0]
 
     def read(self, rows: Tensor) -> Tensor:
         return rows * self.forward
@@ -70,8 +71,10 @@ class ScalarChain:
         self.between, forward, backward = decay_matrix(a, a.dtype)
         self.forward, self.backward = forward.unsqueeze(-1), backward.unsqueeze(-1)
 
-    def scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return query @ key.mT * self.between
+    def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
+        products = torch.cat(list(queries), -2) @ torch.cat(list(keys), -2).mT
+        apart = products.unflatten(-1, (len(keys), -1)).unflatten(-3, (len(queries), -1)).transpose(-3, -2)
+        return apart * self.between[..., None, None, :, :]
 
     def read(self, rows: Tensor) -> Tensor:
         return rows * self.forward
@@ -95,8 +98,7 @@ def corrected(chain: Chain, query: Tensor, key: Tensor, left: Tensor, right: Ten
     size, dim = query.shape[-2:]
     query, key, left, right = torch.broadcast_tensors(query, key, left, right)
     later = pad(right[..., 1:, :], (0, 0, 0, 1))  # what token t takes up, it reads behind the map of token t - 1
-    scores = chain.scores(torch.stack([query, later]).unsqueeze(1), torch.stack([key, left]))
-    plain, reads, taken, system = scores.flatten(0, 1)
+    (plain, reads), (taken, system) = (x.unbind(-3) for x in chain.scores([query, later], [key, left]).unbind(-4))
     start = torch.cat([right[..., :1, :].expand(*plain.shape[:-2], 1, dim), chain.read(later)[..., :-1, :]], -2)
     taken, system = (pad(x[..., :-1, :], (0, 0, 1, 0)) for x in (taken, system))
     solved = torch.linalg.solve_triangular(-system, torch.cat([taken, start], -1), upper=False, unitriangular=True)

@@ -30,7 +30,7 @@ class Delta(Decayed):
     beta: Tensor
     log_decay: Tensor | None = None
     decay: Tensor | None = None
-    chunk: ClassVar[int] = 64
+    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         self.settle({"direction": 1})

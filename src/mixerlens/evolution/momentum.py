@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,9 +28,10 @@ class _Chain:
         # what leaves S at token m has come from S by the decays of S and goes on by those of M
         self.across = self.own @ self.moving.tril(-1)
 
-    def scores(self, query: Tensor, key: Tensor) -> Tensor:
-        (memory, moving), (into_memory, into_moving) = query.chunk(2, -1), key.chunk(2, -1)
-        own, across, kept = (x[..., 1:, 1:] for x in (self.own, self.across, self.moving))
+    def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
+        memory, moving = torch.stack(list(queries), -3).unsqueeze(-3).chunk(2, -1)
+        into_memory, into_moving = torch.stack(list(keys), -3).unsqueeze(-4).chunk(2, -1)
+        own, across, kept = (x[..., None, None, 1:, 1:] for x in (self.own, self.across, self.moving))
         crossing = memory @ into_moving.mT * across
         return memory @ into_memory.mT * own + crossing + moving @ into_moving.mT * kept
 
