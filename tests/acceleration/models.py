@@ -54,7 +54,8 @@ def gradients(model, ids):
 
 
 def relative(found, wanted) -> float:
-    return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max())
+    found, wanted = found.detach().double(), wanted.detach().double()
+    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 def left_padded():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mixerlens.verify.certificate import PASS, Certificate, Check
@@ -56,10 +56,16 @@ def _some(paths: list[str]) -> str:
 
 def _condensed(checks: list[Check]) -> list[Check]:
     """Of the mixers that pass one variant, only the one nearest to its tolerance."""
-    worst: dict[tuple[str, str], Check] = {}
+    alike: dict[str, list[Check]] = {}
     for check in checks:
         if check.check == "mixer" and check.status == PASS:
-            key = check.check, check.variant
-            worst[key] = max(worst.get(key, check), check, key=lambda c: (c.max_rel or 0.0) / (c.tolerance or 1.0))
-    passing = {id(check) for check in worst.values()}
-    return [c for c in checks if c.check != "mixer" or c.status != PASS or id(c) in passing]
+            alike.setdefault(check.variant, []).append(check)
+    shown = {}
+    for variant, group in alike.items():
+        worst = max(group, key=lambda c: (c.max_rel or 0.0) / (c.tolerance or 1.0))
+        shown[id(group[0])] = replace(worst, variant=f"{variant}, worst of {len(group)}") if len(group) > 1 else worst
+    return [
+        shown.get(id(check), check)
+        for check in checks
+        if check.check != "mixer" or check.status != PASS or id(check) in shown
+    ]

@@ -26,9 +26,10 @@ from mixerlens.capture.lens import Lens, answer
 from mixerlens.capture.quiet import quiet, undisturbed
 from mixerlens.errors import InputError
 from mixerlens.verify.certificate import Check
-from mixerlens.verify.compare import not_applicable
+from mixerlens.verify.compare import difference, judge, not_applicable
 from mixerlens.verify.generation import CHECKS, inapplicable
-from mixerlens.verify.noise import logits_tolerance
+from mixerlens.verify.noise import FACTOR, logits_tolerance, rounding_noise
+from mixerlens.verify.operators import EXACT
 
 if TYPE_CHECKING:
     from mixerlens.accelerate.handle import Acceleration
@@ -42,7 +43,7 @@ def certify(fast: Acceleration, inputs: Any, attention_mask: Any, gradients: boo
     given = _random_ids(lens) if inputs is None else inputs
     runs = _Runs(lens, lens.prepare(given, attention_mask))
     with undisturbed(fast.model):
-        checks = [runs.logits(), *runs.mixers(fast), *runs.generation()]
+        checks = [*runs.logits(), *runs.mixers(fast), *runs.generation()]
         if gradients:
             checks.append(runs.gradients())
     return AccelerationCertificate(checks, dict(fast.mixers), dict(fast.unchanged), fast.kept)
@@ -86,16 +87,33 @@ class _Runs:
         with answered(Call.original), Widened():
             return self._run(self.exact_lens)
 
-    def logits(self) -> Check:
+    def _exact_fast(self) -> Tensor:
+        from mixerlens.accelerate.handle import accelerate
+
+        with accelerate(self.exact_lens), Widened():
+            return self._run(self.exact_lens)
+
+    def logits(self) -> list[Check]:
+        """In the model's dtype; where its rounding would hide a fault, in float64."""
         with answered(Call.original):
-            plain = self._run(self.lens)
-            tolerance, reason = logits_tolerance(self.lens, self.row, answer(self.lens.forward(self.row)))
-        if tolerance is None:
-            return not_applicable("logits", "forward", reason)
-        fast = self._run(self.lens)
+            plain, full = self._run(self.lens), answer(self.lens.forward(self.row))
+            tolerance, reason = logits_tolerance(self.lens, self.row, full)
+        told = "the accelerated model's answer against the plain one's"
         valid = self.inputs.mask if self.inputs.mask is not None and plain.shape[1] > 1 else None
-        told = f"the accelerated model's answer against the plain one's; {reason}"
-        return decided("logits", "forward", fast, plain, self._exact, tolerance, told, valid, head=None)
+        if tolerance is not None:
+            told = f"{told}; {reason}"
+            fast = self._run(self.lens)
+            return [decided("logits", "forward", fast, plain, self._exact, tolerance, told, valid, head=None)]
+        with answered(Call.original):
+            noise = rounding_noise(self.lens, self.row, full)
+        units = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+        tolerance = max(EXACT, FACTOR * units * noise)
+        found = difference(self._exact_fast(), self._exact(), valid)
+        told += f", both in float64 throughout; {FACTOR:.0f} x its rounding noise is allowed, at least {EXACT:.0e}"
+        return [
+            not_applicable("logits", "forward", reason),
+            judge("logits", "float64", found, tolerance, told, head=None),
+        ]
 
     def mixers(self, fast: Acceleration) -> list[Check]:
         audit = MixerAudit({info.path: info.index for info in self.lens.layers})
