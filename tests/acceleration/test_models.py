@@ -140,3 +140,35 @@ def test_training_with_recomputed_activations(name):
         found = gradients(model, ids)
     assert fast.replaced == dict.fromkeys(fast.mixers, 2)  # forward, and once more in the backward pass
     assert all(relative(found[parameter], plain[parameter]) < 1e-3 for parameter in plain)
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_frozen_models_and_inputs_that_have_gradients(name):
+    """Only some of a scan's arguments need a gradient: those that come from the embeddings, then one weight's."""
+    model = wide_model(name).requires_grad_(False)
+    x = torch.randn(1, 40, 32, dtype=torch.float64, requires_grad=True)
+    (weight,) = (p for path, p in model.named_parameters() if ".0." in path and path.endswith("A_log"))
+
+    def run():
+        first = torch.autograd.grad(model(inputs_embeds=x, use_cache=False)[0].square().sum(), x)
+        weight.requires_grad_()
+        second = torch.autograd.grad(model(inputs_embeds=x.detach(), use_cache=False)[0].square().sum(), weight)
+        weight.requires_grad_(False)
+        return first + second
+
+    with float64_throughout():
+        plain = run()
+        with ml.accelerate(model) as fast:
+            found = run()
+    assert set(fast.replaced.values()) == {2}
+    assert all(relative(a, b) < 1e-11 for a, b in zip(found, plain, strict=True))
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_inference_mode(name):
+    model, ids = tiny.stirred(name), tiny.ids(2, 33)
+    with ml.accelerate(model) as fast:
+        wanted = logits(model, ids)
+        with torch.inference_mode():
+            assert torch.equal(model(input_ids=ids, use_cache=False)[0], wanted)
+    assert set(fast.replaced.values()) == {2}
