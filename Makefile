@@ -6,11 +6,12 @@ PIP    := $(PY) -m pip --disable-pip-version-check
 STAMP  := $(VENV)/.installed
 SMOLLM := $(VENV)/.smollm
 TYPESEG := $(VENV)/.typeseg
+PEERS  := $(VENV)/.bench
 REPORTS ?= reports
 # one thread a test process: two on a busy machine are far slower for models this small
 TESTS  := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: setup demo smollm demo-smollm typeseg demo-typeseg docs-typeseg verify-families test browser-test lint format clean
+.PHONY: setup demo smollm demo-smollm typeseg demo-typeseg docs-typeseg verify-families bench test browser-test lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -59,6 +60,17 @@ docs-typeseg: $(TYPESEG)
 verify-families: $(STAMP)
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(PY) -m capture.verify_families $(ARGS)
 
+# TransformerLens and what it imports, beside the environment: the whole of the extra `bench` brings wandb and more
+$(PEERS): $(STAMP)
+	$(PIP) install --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/bench-peers transformer-lens \
+		einops datasets pandas pyarrow dill multiprocess xxhash
+	@touch $@
+
+# measures every path against its peers, a quarter of an hour on one core, and renews docs/bench.* and the README's table;
+# ARGS=--quick, ARGS="--only mamba1", ARGS=--resume, ARGS=--help
+bench: $(PEERS)
+	$(PY) -m bench $(ARGS)
+
 # browser tests run where Chromium is found and are skipped, with the reason, where it is not
 test: $(STAMP)
 	$(TESTS) -n 2
@@ -77,4 +89,4 @@ format: $(STAMP)
 
 clean:
 	rm -rf $(VENV) $(REPORTS) build dist .pytest_cache .ruff_cache
-	find src tests examples specimens -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench examples specimens -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,147 @@
+"""Peak memory of one contender: what one call adds to a process that has done the imports and made the inputs.
+
+`Server` is a process of its own, started before anything was computed; it answers each request in a fork of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bench.case import Case, Outputs, Size
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Server:
+    """The process that forks. ``peak`` asks it; use it as a context manager."""
+
+    def __init__(self, threads: int) -> None:
+        self._command = [sys.executable, "-m", "bench.memory", str(threads)]
+        self._environment = environment(threads)
+
+    def __enter__(self) -> Server:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def peak(self, case: Case, contender: str, size: Size) -> dict[str, Any]:
+        """The bytes that one call added at its peak, and those of its result. Raises RuntimeError if it broke off."""
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None and answers is not None
+        print(json.dumps([case.name, contender, dict(size)]), file=requests, flush=True)
+        answer = json.loads(answers.readline() or '"the memory process ended"')
+        if not isinstance(answer, dict):
+            raise RuntimeError(answer)
+        return answer
+
+
+def environment(threads: int) -> dict[str, str]:
+    """This process's environment with the thread count and the folders it imports from."""
+    root = str(Path(__file__).resolve().parents[1])
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    path = os.pathsep.join([root, *filter(None, sys.path)])
+    return {**os.environ, **counts, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+
+
+def peak(case: Case, name: str, size: Size) -> dict[str, Any]:
+    """Bytes that one call of a contender adds at its peak over imports and inputs, those of its result, its remark."""
+    from bench.gate import inputs
+
+    contender = case.contender(name)
+    small = contender.prepare(inputs(case, case.quick))
+    contender.run(small)  # imports inside functions and library buffers are there from now on
+    del small
+    given = contender.prepare(inputs(case, size))
+    gc.collect()
+    _give_back()
+    before = _mark()
+    result = contender.run(given)
+    after = _peak()
+    found: dict[str, Any] = {"peak": max(after - before, 0), "result": _bytes(contender.unpack(result))}
+    return found | ({"remark": contender.remark(result)} if contender.remark else {})
+
+
+def _bytes(outputs: Outputs) -> int:
+    stores = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in outputs}
+    return sum(stores.values())
+
+
+def _give_back() -> None:
+    """Memory that was freed goes back to the system, so that using it again is counted again."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _mark() -> int:
+    """Resident bytes now, with the high-water mark set back to them where the system lets us."""
+    try:
+        RESET.write_text("5")
+        return _field("VmRSS")
+    except OSError:
+        return _peak()  # the mark so far: what stays below it is not seen
+
+
+def _peak() -> int:
+    try:
+        return _field("VmHWM")
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _field(name: str) -> int:
+    return int(re.findall(rf"{name}:\s+(\d+) kB", STATUS.read_text())[0]) * 1024
+
+
+def serve(requests: Iterable[str], threads: int) -> None:
+    """A line of JSON a request, a line of JSON an answer: a dictionary, or the reason why there is none."""
+    import logging
+
+    import torch
+
+    from bench.cases import CASES
+
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(threads)
+    for line in requests:
+        name, contender, size = json.loads(line)
+        for module in CASES[name].contender(contender).needs:
+            import_module(module)
+        print(json.dumps(_forked(CASES[name], contender, size)), flush=True)
+
+
+def _forked(case: Case, contender: str, size: Size) -> Any:
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer: Any = peak(case, contender, size)
+        except BaseException as failure:
+            answer = f"{type(failure).__name__}: {failure}".splitlines()[0]
+        os.write(write, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return json.loads(answer) if answer else f"ended with status {status}, for want of memory perhaps"
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, int(sys.argv[1]))

@@ -1,0 +1,164 @@
+"""The table, as rows of strings: of every contender, and of every bar. Printed and written from the same rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from bench.measure import working
+
+Document = dict[str, Any]
+WAYS = ("case", "way", "time", "quartiles", "error", "memory beyond the result", "of GEMM", "exponent")
+BARS = ("what", "mixerlens", "against", "measured", "bar", "met")
+MEASURES = {"speed": "speed", "memory": "memory", "units": "time", "share": "rate", "seconds": "time", "MiB": "memory",
+            "exponent": "growth with L", "excess": "time"}  # fmt: skip
+
+
+def seconds(s: float) -> str:
+    """Three digits with the unit that fits."""
+    if s < 0:
+        return f"-{seconds(-s)}"
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if s >= unit:
+            return f"{s / unit:.3g} {name}" if s / unit < 999.5 else f"{s / unit:.0f} {name}"
+    return f"{s * 1e9:.3g} ns"
+
+
+def size(count: float) -> str:
+    mib = count / 2**20
+    return f"{mib / 1024:.2f} GiB" if mib >= 1024 else f"{mib:.0f} MiB" if mib >= 10 else f"{mib:.1f} MiB"
+
+
+def time_of(way: Document) -> str:
+    if "missing" in way:
+        return "not installed"
+    if "seconds" not in way:
+        return ""
+    if "extrapolated" in way:
+        measured = f"{seconds(way['seconds']['median'])} at {way['measured_at']}"
+        return f"{seconds(way['extrapolated'])} (extrapolated from {measured})"
+    return seconds(way["seconds"]["median"])
+
+
+def ways(document: Document) -> list[tuple[str, ...]]:
+    """One line a contender of every case; a red case has no times."""
+    lines = []
+    for row in document["rows"].values():
+        for n, (name, way) in enumerate(row["contenders"].items()):
+            measured = way.get("seconds")
+            lines.append(
+                (
+                    row["title"] if n == 0 else "",
+                    name,
+                    "RED, no speed shown" if row["status"] == "red" and "missing" not in way else time_of(way),
+                    f"{seconds(measured['low'])} .. {seconds(measured['high'])}" if measured else "",
+                    way.get("failure") or (f"{way['error']:.0e}" if "error" in way else ""),
+                    _memory(way),
+                    f"{way['share']:.1%}" if "share" in way else "",
+                    f"{way['exponent']:.2f}" if "exponent" in way else "",
+                )
+            )
+    return lines
+
+
+def _memory(way: Document) -> str:
+    if "bytes" not in way:
+        return way.get("memory_failure", "")
+    remark = way["bytes"].get("remark")
+    return size(working(way)) + (f"; {remark}" if remark else "")
+
+
+def bars(document: Document) -> list[tuple[str, ...]]:
+    """One line a promise: what was measured, what was asked, and whether it is met.
+
+    Bars of a case that differ in nothing but the way they are about are one line, with the worst of their values.
+    """
+    lines = []
+    for row in document["rows"].values():
+        ways, alike = row["contenders"], {}
+        for bar in row["bars"]:
+            alike.setdefault((bar["measure"], bar["bound"], bar["against"]), []).append(bar)
+        for (measure, _, against), group in alike.items():
+            ours = [quantity(measure, ways[bar["ours"]]) or "-" for bar in group]
+            if group[0]["ours"] != "mixerlens":
+                ours = [f"{bar['ours']} {shown}" for bar, shown in zip(group, ours, strict=True)]
+            other = f"{quantity(measure, ways[against])} ({against})" if against else ""
+            worst = _worst(group)
+            what = f"{row['title']}: {MEASURES[measure]}"
+            lines.append((what, ", ".join(ours), other, ratio(measure, worst["value"]), asked(worst), met(worst)))
+    return lines
+
+
+def _worst(group: list[Document]) -> Document:
+    """The bar that is missed by most, or was not measured at all."""
+    least = group[0]["least"]
+    return min(group, key=lambda bar: -math.inf if bar["value"] is None else bar["value"] if least else -bar["value"])
+
+
+def quantity(measure: str, way: Document) -> str:
+    """What a bar is about, of one contender."""
+    if measure in ("speed", "units", "seconds", "share", "excess"):
+        return time_of(way)
+    if measure == "memory":
+        return size(working(way)) if "bytes" in way else ""
+    if measure == "MiB":
+        return size(way["bytes"]["peak"]) if "bytes" in way else ""
+    return f"{way['exponent']:.2f}" if "exponent" in way else ""
+
+
+def ratio(measure: str, value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    match measure:
+        case "speed":
+            return f"{value:.3g}x faster"
+        case "memory":
+            return f"1/{value:.3g} of it"
+        case "units":
+            return f"{value:.2f}x its time"
+        case "share":
+            return f"{value:.1%} of GEMM"
+        case "seconds" | "excess":
+            return seconds(value)
+        case "MiB":
+            return size(value * 2**20)
+    return f"L^{value:.2f}"
+
+
+def asked(bar: Document) -> str:
+    """The bound in words, with the unit of its measure."""
+    forms = {
+        "speed": "{:g}x", "memory": "1/{:g}", "units": "{:g}x", "share": "{:.0%}", "seconds": "{:g} s",
+        "excess": "{:g} s", "MiB": "{:g} MiB", "exponent": "L^{:g}",
+    }  # fmt: skip
+    sign = "at least" if bar["measure"] in ("speed", "share") else "at most"
+    return f"{sign} {forms[bar['measure']].format(bar['bound'])}"
+
+
+def met(bar: Document) -> str:
+    return {True: "met", False: "NOT met", None: "-"}[bar["met"]]
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a bar in a cell is escaped."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def machine(document: Document) -> str:
+    """Where and with what, in one paragraph."""
+    m = document["machine"]
+    versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in m["versions"].items())
+    threads = "one thread" if m["threads"] == 1 else f"{m['threads']} threads"
+    quick = "QUICK RUN, tiny sizes: these are no results. " if document["quick"] else ""
+    return (
+        f"{quick}{document['date']}, {m['cpu']}, {m['vector']}, {m['cores']} cores, {m['memory_gib']} GiB, {threads}, "
+        f"{m['system']}, Python {m['python']}. Versions: {versions}."
+    )
+
+
+def limits(document: Document) -> str:
+    """The machine's own rates, in one sentence."""
+    shown = ", ".join(f"{name} {r['rate']:.3g} {r['unit']}" for name, r in document["rates"].items())
+    return f"The machine's own rates in the same run: {shown}."

@@ -1,0 +1,61 @@
+"""Interleaved timings: a round runs every contender once, fast ones more often; medians and quartiles over rounds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+ROUNDS = 3  # at least; a contender slower than SLOW seconds a call gets no more, one slower than SLOWEST only two
+SLOW, SLOWEST = 3.0, 12.0
+SAMPLE = 0.4  # seconds of one contender in one round, in as many calls as fit
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], Any]],
+    budget: float,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of every call, round-robin, until every contender has ``rounds`` and ``budget`` seconds are spent."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    start, done = clock(), 0
+    while done < rounds or (clock() - start < budget and done < 100):
+        for name, call in calls.items():
+            taken = min(samples[name], default=0.0)
+            if (done >= rounds and taken > SLOW) or (done >= 2 and taken > SLOWEST):
+                continue
+            spent = 0.0
+            while True:
+                before = clock()
+                call()
+                spent += (took := clock() - before)
+                samples[name].append(took)
+                if spent + took > SAMPLE:
+                    break
+        done += 1
+    return samples
+
+
+def summary(samples: Sequence[float]) -> dict[str, float]:
+    """Median, quartiles, smallest and largest of the samples, in seconds, and how many there are."""
+    if len(samples) == 1:
+        low = high = samples[0]
+    else:
+        low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return {
+        "median": statistics.median(samples), "low": low, "high": high,
+        "min": min(samples), "max": max(samples), "count": len(samples),
+    }  # fmt: skip
+
+
+def exponent(lengths: Sequence[float], seconds: Sequence[float]) -> float:
+    """The slope of log time on log length, by least squares."""
+    return statistics.linear_regression([math.log(n) for n in lengths], [math.log(s) for s in seconds]).slope
+
+
+def extrapolate(lengths: Sequence[float], seconds: Sequence[float], length: float) -> float:
+    """Seconds at a length that was not measured: from the longest that was, by the fitted exponent."""
+    return seconds[-1] * (length / lengths[-1]) ** exponent(lengths, seconds)
