@@ -3,19 +3,21 @@
     S_t = exp(dt_t A) S_{t-1} + dt_t B_t x_t^T,    y_t = S_t^T C_t        (every head by itself)
 
 Source: Dao and Gu, arXiv 2405.21060. Within a chunk the outputs are one masked product of the scores C B^T, which all
-heads of a group share; only the state passes between chunks. Decays are formed and multiplied in float64.
+heads of a group share; only the state passes between chunks, and it is read and written by one product a group. Decays
+are formed and multiplied in float64.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mixerlens.evolution.anchored import decay_matrix
-from mixerlens.scans.recompute import Recomputed
 from mixerlens.scans.shapes import axes, check, grouped
-
-CHUNK = 64
+from mixerlens.scans.ssd_parts import parts
 
 
 def ssd_scan(
@@ -44,19 +46,52 @@ def ssd_scan(
         initial_state = x.new_zeros(batch, heads, state, dim)
     if time == 0:
         return x.new_zeros(x.shape), initial_state
-    return Recomputed.apply(_block, CHUNK, 1, initial_state, A, x, dt, B, C)  # pyright: ignore[reportReturnType]
+    arguments = (x, dt, A, B, C, initial_state)
+    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
+        return _forward(*arguments)[:2]
+    return _Scan.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
-def _block(state: Tensor, A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    groups = B.shape[2]
-    a = (dt.double() * A.double()).exp().transpose(1, 2)  # (batch, heads, steps)
-    mask, since, until = (tensor.unflatten(1, (groups, -1)) for tensor in decay_matrix(a, x.dtype))
-    write = (
-        (x * dt.unsqueeze(-1)).transpose(1, 2).unflatten(1, (groups, -1))
-    )  # (batch, groups, heads a group, steps, dim)
-    read, key = (tensor.transpose(1, 2).unsqueeze(2) for tensor in (C, B))  # (batch, groups, 1, steps, state)
-    old = state.unflatten(1, (groups, -1))
-    since, until = (tensor.to(x.dtype).unsqueeze(-1) for tensor in (since, until))
-    y = (read @ key.mT * mask) @ write + since * (read @ old)
-    new = since[..., -1:, :] * old + key.mT @ (until * write)
-    return y.flatten(1, 2).transpose(1, 2), new.flatten(1, 2)
+def _forward(x, dt, A, B, C, initial_state, keep: bool = False) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Output, last state, and if asked for the states before every block, part after part."""
+    y, last, kept = torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(initial_state), []
+    for part in parts(x, dt, A, B, C):
+        state, out = part.start(initial_state), part.of(y)
+        for block in part.blocks():
+            if keep:
+                kept.append(state.clone())
+            decays = part.decays(block)
+            for number, span in enumerate(block):
+                part.read(span, number, decays, state, out[:, span])
+                part.write(span, number, decays, state)
+        part.finish(state, last)
+    return y, last, kept
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Tensor):
+        y, last, kept = _forward(*arguments, keep=True)
+        ctx.save_for_backward(*arguments[:-1], *kept)
+        return y, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor):
+        *arguments, grad_y, grad_last = *ctx.saved_tensors, *outer
+        arguments, kept = arguments[:5], arguments[5:]
+        into = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in arguments]
+        grad_initial = torch.empty_like(grad_last)
+        for part in parts(*arguments):
+            blocks = list(part.blocks())
+            starts, kept = kept[: len(blocks)], kept[len(blocks) :]
+            adjoint = part.start(grad_last)  # dL/dS_t as seen from the steps after t
+            for block, start in zip(reversed(blocks), reversed(starts), strict=True):
+                decays, states, state = part.decays(block), [start], start.clone()
+                for number, span in enumerate(block[:-1]):
+                    part.write(span, number, decays, state)
+                    states.append(state.clone())
+                for number in reversed(range(len(block))):
+                    part.gradients(block[number], number, decays, states[number], adjoint, grad_y, into)
+            part.finish(adjoint, grad_initial)
+        return *into, grad_initial

@@ -1,0 +1,157 @@
+"""Mamba-2's scan over some sequences and heads: one chunk forward, and one chunk back.
+
+Axes inside are (batch, groups, heads a group, chunk, dim) where heads multiply by themselves, and
+(batch, groups, chunk, heads a group, dim) where all heads of a group multiply at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from mixerlens.scans.decays import Decays
+
+CHUNK = 64
+BLOCK = 8  # chunks whose decays are formed at once, and between which the state is kept for the backward pass
+MATRICES = 32  # sequences times heads of a part: its masks, one chunk by chunk matrix each, then stay near the cache
+
+
+class Part:
+    def __init__(self, sequences: slice, groups: slice, heads: slice, x, dt, A, B, C) -> None:
+        self.sequences, self.groups, self.heads = sequences, groups, heads
+        self.count = groups.stop - groups.start
+        self.x, self.dt = self.of(x), self.of(dt)
+        self.B, self.C = (tensor[sequences, :, groups] for tensor in (B, C))
+        self.A = A[heads].unflatten(0, (self.count, -1))
+        batch, time, _, per_group, dim = self.x.shape
+        self.shape, size = (batch, self.count, per_group), min(CHUNK, time)
+        self.mask = x.new_empty(*self.shape, size, size)
+        self.written, self.product = x.new_empty(2, *self.shape, size, dim)
+        self.kept, self.recalled = x.new_empty(2, batch, self.count, size, per_group, dim)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """(batch, time, heads, ...) -> (batch, time, groups, heads a group, ...), a view."""
+        return tensor[self.sequences, :, self.heads].unflatten(2, (self.count, -1))
+
+    def start(self, state: Tensor) -> Tensor:
+        """(batch, heads, state, dim) -> (batch, groups, state, heads a group * dim), a copy."""
+        mine = state[self.sequences, self.heads].unflatten(1, (self.count, -1))
+        return mine.transpose(2, 3).flatten(3).clone(memory_format=torch.contiguous_format)
+
+    def finish(self, state: Tensor, into: Tensor) -> None:
+        """The way back from `start`, written into a (batch, heads, state, dim) tensor."""
+        mine = into[self.sequences, self.heads].unflatten(1, (self.count, -1))
+        mine.transpose(2, 3).copy_(state.unflatten(3, (self.shape[2], -1)))
+
+    def blocks(self) -> Iterator[list[slice]]:
+        """The chunks of each block; a last chunk that is shorter is a block by itself."""
+        time = self.x.shape[1]
+        whole = time - time % CHUNK
+        chunks = [slice(lo, lo + CHUNK) for lo in range(0, whole, CHUNK)]
+        yield from (chunks[first : first + BLOCK] for first in range(0, len(chunks), BLOCK))
+        if whole < time:
+            yield [slice(whole, time)]
+
+    def decays(self, block: list[slice]) -> Decays:
+        """Of every chunk of the block, with axes (chunks, batch, groups, heads a group, steps)."""
+        a = (self.dt[:, block[0].start : block[-1].stop].double() * self.A.double()).exp()
+        return Decays(a.unflatten(1, (len(block), -1)).permute(1, 0, 3, 4, 2), self.x.dtype)
+
+    def read(self, span: slice, number: int, decays: Decays, state: Tensor, out: Tensor) -> None:
+        """The chunk's outputs, out (batch, chunk, groups, heads a group, dim)."""
+        steps, (B, C) = span.stop - span.start, self._keys(span)
+        mask = decays.matrix(number, out=self.mask[..., :steps, :steps] if steps == self.mask.shape[-1] else None)
+        mask.mul_(torch.matmul(C, B.mT).unsqueeze(2))
+        own = torch.matmul(mask, self._written(span))
+        recalled = torch.matmul(C, state).unflatten(-1, self.kept.shape[-2:])
+        since = decays.since[number].permute(0, 3, 1, 2).unsqueeze(-1)
+        torch.addcmul(own.permute(0, 3, 1, 2, 4), recalled.transpose(1, 2), since, out=out)
+
+    def write(self, span: slice, number: int, decays: Decays, state: Tensor) -> None:
+        """Carries the state over the chunk, in place."""
+        B, kept = self._keys(span)[0], self._kept(span, number, decays)
+        _carry(state, decays.total[number], B, kept)
+
+    def _keys(self, span: slice) -> tuple[Tensor, Tensor]:
+        """B and C, (batch, groups, chunk, state)."""
+        return self.B[:, span].transpose(1, 2), self.C[:, span].transpose(1, 2)
+
+    def _written(self, span: slice) -> Tensor:
+        """dt x, (batch, groups, heads a group, chunk, dim)."""
+        out = self.written[..., : span.stop - span.start, :]
+        return torch.mul(*(t[:, span].movedim(1, 3) for t in (self.x, self.dt.unsqueeze(-1))), out=out)
+
+    def _kept(self, span: slice, number: int, decays: Decays) -> Tensor:
+        """dt x as the chunk's end remembers it, (batch, groups, chunk, heads a group * dim)."""
+        step = self.dt[:, span].transpose(1, 2) * decays.until[number].movedim(-1, 2)
+        out = self.kept[:, :, : span.stop - span.start]
+        return torch.mul(self.x[:, span].transpose(1, 2), step.unsqueeze(-1), out=out).flatten(3)
+
+    def gradients(self, span, number: int, decays: Decays, state: Tensor, adjoint: Tensor, grad_y, into) -> None:
+        """Adds the chunk's gradients to `into` (x, dt, A, B, C) and carries `adjoint` back over the chunk, in place."""
+        B, C = self._keys(span)
+        gy = self.of(grad_y)[:, span].movedim(1, 3).contiguous()
+        written, kept = self._written(span), self._kept(span, number, decays)
+        since, until = (x.movedim(-1, 2).unsqueeze(-1) for x in (decays.since[number], decays.until[number]))
+        read = (gy.transpose(2, 3) * since).flatten(3)  # (batch, groups, chunk, heads a group * dim)
+        # through the state the chunk starts from, and the one it leaves
+        grad_C, grad_B = torch.matmul(read, state.mT), torch.matmul(kept, adjoint.mT)
+        grad_kept = torch.matmul(B, adjoint)
+        from_start = self._dot(torch.matmul(C, state), read)  # (batch, groups, chunk, heads a group)
+        to_end = self._dot(grad_kept, kept)
+        across = self._dot(state, adjoint).sum(2) * decays.total[number]
+        _carry(adjoint, decays.total[number], C, read)
+        # within the chunk
+        scores = torch.matmul(C, B.mT).unsqueeze(2)
+        mask = decays.matrix(number)
+        pairs = torch.matmul(gy, written.mT).mul_(mask)
+        grad_scores = pairs.sum(2)
+        grad_C += torch.matmul(grad_scores, B)
+        grad_B += torch.matmul(grad_scores.mT, C)
+        grad_written = torch.matmul(mask.mul_(scores).mT, gy)
+        grad_written.addcmul_(grad_kept.unflatten(-1, self.kept.shape[-2:]).transpose(2, 3), until.transpose(2, 3))
+        # the decay of step t: all pairs j < t <= i, and what crosses the chunk's ends
+        pairs.mul_(scores).diagonal(dim1=-2, dim2=-1).zero_()
+        crossing = (pairs.sum(-2, dtype=torch.float64) - pairs.sum(-1, dtype=torch.float64)).movedim(-1, 2)
+        grad_decay = _before(crossing + to_end) + from_start.double().flip(2).cumsum(2).flip(2) + across.unsqueeze(2)
+        x, step = self.x[:, span], self.dt[:, span]
+        grad_step = (grad_written.movedim(3, 1) * x).sum(-1) + (grad_decay.transpose(1, 2) * self.A).to(x.dtype)
+        torch.mul(grad_written.movedim(3, 1), step.unsqueeze(-1), out=self.of(into[0])[:, span])
+        self.of(into[1])[:, span] = grad_step
+        into[2][self.heads] += (grad_decay.transpose(1, 2) * step).sum((0, 1)).flatten()
+        for tensor, gradient in ((into[3], grad_B), (into[4], grad_C)):
+            tensor[self.sequences, span, self.groups] += gradient.transpose(1, 2)
+
+    def _dot(self, left: Tensor, right: Tensor) -> Tensor:
+        """Heads' inner products of (batch, groups, rows, heads a group * dim) tensors."""
+        return (left * right).unflatten(-1, self.kept.shape[-2:]).sum(-1)
+
+
+def _carry(state: Tensor, total: Tensor, key: Tensor, value: Tensor) -> None:
+    """state (batch, groups, state, heads * dim) becomes total state + key^T value; total is (batch, groups, heads)."""
+    state.unflatten(-1, (total.shape[-1], -1)).mul_(total[:, :, None, :, None])
+    flat = state.flatten(0, 1)
+    flat.baddbmm_(key.flatten(0, 1).mT, value.flatten(0, 1))
+
+
+def _before(x: Tensor) -> Tensor:
+    """Sums of all earlier rows, of (batch, groups, rows, heads)."""
+    return x.double().cumsum(2) - x
+
+
+def parts(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Iterator[Part]:
+    """The arguments cut in parts of about MATRICES sequences times heads: whole groups, or pieces of one group."""
+    batch, _, heads, _ = x.shape
+    per_group = heads // B.shape[2]
+    piece = -(-per_group // -(-per_group // MATRICES))  # heads a group in a part
+    groups = max(1, MATRICES // per_group)
+    sequences = max(1, MATRICES // (piece * groups))
+    for first in range(0, batch, sequences):
+        rows = slice(first, min(first + sequences, batch))
+        for group in range(0, B.shape[2], groups):
+            columns = slice(group, min(group + groups, B.shape[2]))
+            for head in range(group * per_group, columns.stop * per_group, piece if groups == 1 else heads):
+                last = head + piece if groups == 1 else columns.stop * per_group
+                yield Part(rows, columns, slice(head, min(last, columns.stop * per_group)), x, dt, A, B, C)
