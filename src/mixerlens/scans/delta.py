@@ -9,16 +9,16 @@ between chunks. Decays are formed and multiplied in float64.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mixerlens.evolution.anchored import decay_matrix
-from mixerlens.scans.recompute import Recomputed
+from mixerlens.scans.delta_blocks import Block, parts
+from mixerlens.scans.delta_gradients import Gradients
 from mixerlens.scans.shapes import axes, check, grouped
-from mixerlens.shapes import spread
-
-CHUNK = 64
 
 
 def gated_delta_scan(
@@ -47,26 +47,48 @@ def gated_delta_scan(
         initial_state = value.new_zeros(batch, heads, state, dim)
     if time == 0:
         return value.new_zeros(value.shape), initial_state
-    decay = [] if log_decay is None else [log_decay]
-    return Recomputed.apply(_block, CHUNK, 0, initial_state, query, key, value, beta, *decay)  # pyright: ignore
+    arguments = (query, key, value, log_decay, beta, initial_state)
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in arguments)):
+        return _forward(*arguments)[:2]
+    return _Scan.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
-def _block(
-    state: Tensor, query: Tensor, key: Tensor, value: Tensor, beta: Tensor, log_decay: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    heads, steps, dtype = value.shape[2], value.shape[1], value.dtype
-    query, key = (spread(tensor.transpose(1, 2), heads) for tensor in (query, key))
-    a = torch.ones_like(beta) if log_decay is None else log_decay
-    a = (a.double().exp() if log_decay is not None else a.double()).transpose(1, 2)
-    mask, *ends = decay_matrix(a, torch.float64)
-    since, until = (tensor.to(dtype).unsqueeze(-1) for tensor in ends)
-    beta = beta.transpose(1, 2).unsqueeze(-1)
-    corrected = beta * (value.transpose(1, 2) - since * (key @ state))
-    system = (beta * (key @ key.mT)).double() * mask
-    eye = torch.eye(steps, dtype=torch.float64, device=value.device)
-    corrected = torch.linalg.solve_triangular(
-        system.tril(-1) + eye, corrected.double(), upper=False, unitriangular=True
-    ).to(dtype)
-    y = (query @ key.mT * mask.to(dtype)) @ corrected + since * (query @ state)
-    new = since[..., -1:, :] * state + key.mT @ (until * corrected)
-    return y.transpose(1, 2), new
+def _forward(query, key, value, log_decay, beta, initial_state, keep: bool = False):
+    """Output, last state, and if asked for the states before every block, part after part."""
+    y, last, kept = torch.empty_like(value, memory_format=torch.contiguous_format), torch.empty_like(initial_state), []
+    for part in parts(query, key, value, log_decay, beta):
+        state, out = part.state(initial_state).contiguous(), part.heads_of(y)
+        for spans in part.blocks():
+            if keep:
+                kept.append(state)
+            block = Block(part, spans)
+            state = block.scan(state)
+            block.outputs(out)
+        part.state(last).copy_(state)
+    return y, last, kept
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Tensor | None):
+        y, last, kept = _forward(*arguments, keep=True)
+        ctx.save_for_backward(*arguments[:-1], *kept)
+        return y, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor):
+        arguments, kept, (grad_y, grad_last) = ctx.saved_tensors[:5], ctx.saved_tensors[5:], outer
+        # query and key add up over the parts that share a group
+        into = [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in arguments]
+        grad_initial = torch.empty_like(grad_last)
+        for part in parts(*arguments):
+            blocks = part.blocks()
+            starts, kept = kept[: len(blocks)], kept[len(blocks) :]
+            adjoint = part.state(grad_last).contiguous()  # dL/dS_t as seen from the steps after t
+            for spans, start in zip(reversed(blocks), reversed(starts), strict=True):
+                block = Block(part, spans)
+                block.scan(start)
+                adjoint = Gradients(block, part.heads_of(grad_y)).run(adjoint, into)
+            part.state(grad_initial).copy_(adjoint)
+        return *into, grad_initial

@@ -83,7 +83,7 @@ class _Scan(torch.autograd.Function):
         into = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in arguments]
         grad_initial = torch.empty_like(grad_last)
         for part in parts(*arguments):
-            blocks = list(part.blocks())
+            blocks = part.blocks()
             starts, kept = kept[: len(blocks)], kept[len(blocks) :]
             adjoint = part.start(grad_last)  # dL/dS_t as seen from the steps after t
             for block, start in zip(reversed(blocks), reversed(starts), strict=True):

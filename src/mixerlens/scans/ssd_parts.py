@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mixerlens.scans.cuts import blocks, cuts
 from mixerlens.scans.decays import Decays
 
 CHUNK = 64
@@ -45,14 +46,8 @@ class Part:
         mine = into[self.sequences, self.heads].unflatten(1, (self.count, -1))
         mine.transpose(2, 3).copy_(state.unflatten(3, (self.shape[2], -1)))
 
-    def blocks(self) -> Iterator[list[slice]]:
-        """The chunks of each block; a last chunk that is shorter is a block by itself."""
-        time = self.x.shape[1]
-        whole = time - time % CHUNK
-        chunks = [slice(lo, lo + CHUNK) for lo in range(0, whole, CHUNK)]
-        yield from (chunks[first : first + BLOCK] for first in range(0, len(chunks), BLOCK))
-        if whole < time:
-            yield [slice(whole, time)]
+    def blocks(self) -> list[list[slice]]:
+        return blocks(self.x.shape[1], CHUNK, BLOCK)
 
     def decays(self, block: list[slice]) -> Decays:
         """Of every chunk of the block, with axes (chunks, batch, groups, heads a group, steps)."""
@@ -142,16 +137,6 @@ def _before(x: Tensor) -> Tensor:
 
 
 def parts(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Iterator[Part]:
-    """The arguments cut in parts of about MATRICES sequences times heads: whole groups, or pieces of one group."""
-    batch, _, heads, _ = x.shape
-    per_group = heads // B.shape[2]
-    piece = -(-per_group // -(-per_group // MATRICES))  # heads a group in a part
-    groups = max(1, MATRICES // per_group)
-    sequences = max(1, MATRICES // (piece * groups))
-    for first in range(0, batch, sequences):
-        rows = slice(first, min(first + sequences, batch))
-        for group in range(0, B.shape[2], groups):
-            columns = slice(group, min(group + groups, B.shape[2]))
-            for head in range(group * per_group, columns.stop * per_group, piece if groups == 1 else heads):
-                last = head + piece if groups == 1 else columns.stop * per_group
-                yield Part(rows, columns, slice(head, min(last, columns.stop * per_group)), x, dt, A, B, C)
+    """The arguments cut in parts of about MATRICES sequences times heads."""
+    for cut in cuts(x.shape[0], x.shape[2], B.shape[2], MATRICES):
+        yield Part(*cut, x, dt, A, B, C)
