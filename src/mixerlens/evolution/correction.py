@@ -72,9 +72,7 @@ class ScalarChain:
         self.forward, self.backward = forward.unsqueeze(-1), backward.unsqueeze(-1)
 
     def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
-        products = torch.cat(list(queries), -2) @ torch.cat(list(keys), -2).mT
-        apart = products.unflatten(-1, (len(keys), -1)).unflatten(-3, (len(queries), -1)).transpose(-3, -2)
-        return apart * self.between[..., None, None, :, :]
+        return _products(queries, keys) * self.between[..., None, None, :, :]
 
     def read(self, rows: Tensor) -> Tensor:
         return rows * self.forward
@@ -84,6 +82,28 @@ class ScalarChain:
 
     def whole(self, dim: int) -> Tensor:
         return self.forward[..., -1:, :] * torch.eye(dim, dtype=self.forward.dtype, device=self.forward.device)
+
+
+class StillChain:
+    """P_t = I."""
+
+    def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
+        return _products(queries, keys).tril()
+
+    def read(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def leave(self, columns: Tensor) -> Tensor:
+        return columns
+
+    def whole(self, dim: int) -> Tensor:
+        return torch.eye(dim, dtype=torch.float64)
+
+
+def _products(queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
+    """query_i^T key_j of each query with each key: (..., queries, keys, c, c)."""
+    products = torch.cat(list(queries), -2) @ torch.cat(list(keys), -2).mT
+    return products.unflatten(-1, (len(keys), -1)).unflatten(-3, (len(queries), -1)).transpose(-3, -2)
 
 
 def aligned(*tiles: Tensor) -> list[Tensor]:
@@ -103,10 +123,10 @@ def corrected(chain: Chain, query: Tensor, key: Tensor, left: Tensor, right: Ten
     taken, system = (pad(x[..., :-1, :], (0, 0, 1, 0)) for x in (taken, system))
     solved = torch.linalg.solve_triangular(-system, torch.cat([taken, start], -1), upper=False, unitriangular=True)
     by_key, by_state = solved[..., :size], solved[..., size:]
-    kept = chain.leave(left).mT
+    kept = chain.leave(left)
     return Factors(
-        intra=plain + reads @ by_key,
-        emit=chain.read(query) + reads @ by_state,
-        inject=chain.leave(key) + (kept @ by_key).mT,
-        carry=Matrix(chain.whole(dim) + kept @ by_state),
+        intra=(reads @ by_key).add_(plain),
+        emit=(reads @ by_state).add_(chain.read(query)),
+        inject=(by_key.mT @ kept).add_(chain.leave(key)),
+        carry=Matrix((kept.mT @ by_state).add_(chain.whole(dim).to(query.device))),
     )

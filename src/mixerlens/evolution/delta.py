@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixerlens.errors import InputError
 from mixerlens.evolution.base import Factors
-from mixerlens.evolution.correction import ScalarChain, aligned, corrected
+from mixerlens.evolution.correction import ScalarChain, StillChain, aligned, corrected
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
 
@@ -43,12 +43,14 @@ class Delta(Decayed):
         return state if self.scalar is None else self.scalar.step(state, t)
 
     def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
-        one = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=query.device)
-        a = one if self.scalar is None else self.scalar.factor(lo, hi)
-        tiles = aligned(a, tile(self.beta, lo, hi), tile(self.direction, lo, hi), query, key)
-        a, beta, w, wide_query, wide_key = tiles
-        left = -(a * beta).unsqueeze(-1) * w
-        return corrected(ScalarChain(a), wide_query, wide_key, left, w).to(query.dtype)
+        tiles = [tile(self.beta, lo, hi), tile(self.direction, lo, hi), query, key]
+        if self.scalar is None:
+            beta, w, query_, key_ = aligned(*tiles)
+            chain = StillChain()
+        else:
+            a, beta, w, query_, key_ = aligned(self.scalar.factor(lo, hi), *tiles)
+            chain, beta = ScalarChain(a), a * beta
+        return corrected(chain, query_, key_, -beta.unsqueeze(-1) * w, w).to(query.dtype)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
         def part(x: Tensor) -> Tensor:
