@@ -99,3 +99,40 @@ def test_one_wrong_pair_far_from_every_border_is_noticed():
     mask[0, 0, 333, 17] = False
     with pytest.raises(UnsupportedError, match=r"query 333, key 17 differs"):
         support_of(mask, True, 400, None)
+
+
+@pytest.mark.parametrize("length", [3, 255, 257, 2048, 2300])
+@pytest.mark.parametrize("additive", [False, True])
+def test_one_wrong_pair_is_found_wherever_it_is(length, additive):
+    """The extents of a row and how many pairs it opens decide, so each way to be wrong is tried: a hole in a run, a
+    pair too many beside it or far from it, one pair moved."""
+    index = torch.arange(length)
+    right = (
+        (index[:, None] >= index)
+        & (index[:, None] - index < length // 2 + 1)
+        & (index[:, None] // 2000 == index // 2000)
+    )
+    row = length - 1
+    low = int(right[row].nonzero()[0])
+    wrongs = {"a hole": [(low + (row - low) // 2, False)], "moved": [(low, False), (max(low - 2, 0), True)]}
+    wrongs |= {"one more": [(low - 1, True)]} if low else {"the first": [(low, False)]}
+    for flips in wrongs.values():
+        mask = right.clone()
+        for column, opened in flips:
+            mask[row, column] = opened
+        if torch.equal(mask, right):
+            continue
+        given = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min) if additive else mask
+        found = read(given[None, None])
+        if isinstance(found, str):
+            assert "no combination" in found
+        else:  # only if what was made is a combination after all
+            assert torch.equal(found.mask((0, length), (0, length), torch.device("cpu"))[0, 0], mask)
+
+
+def read(mask):
+    """The support of a mask, or why it has none."""
+    try:
+        return support_of(mask, True, mask.shape[-1], None)
+    except UnsupportedError as refusal:
+        return str(refusal)

@@ -51,11 +51,12 @@ class AttentionInterface:
 
 
 class _Watch:
-    """Wraps attention functions.  Layers share their mask, so the last few supports read are remembered."""
+    """Wraps attention functions.  Layers share them and their mask: what is read of both is remembered."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self._supports: list[tuple[Tensor, Support]] = []
+        self._casting: dict[Callable, str | None] = {}
 
     def wrap(self, function: Callable, implementation: str) -> Callable:
         def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -114,8 +115,13 @@ class _Watch:
             "values": keep(value.transpose(1, 2)),
             "output": keep(mixed.reshape(query.shape[0], time, query.shape[1], -1)),
             "compute_dtype": query.dtype,
-            "cast_by": dotted(function) if rounds_to_float32(function) else None,
+            "cast_by": self._cast_by(function),
         }
+
+    def _cast_by(self, function: Callable) -> str | None:
+        if function not in self._casting:
+            self._casting[function] = dotted(function) if rounds_to_float32(function) else None
+        return self._casting[function]
 
     @staticmethod
     def _causal(module: nn.Module, named: dict[str, Any], implementation: str) -> bool:

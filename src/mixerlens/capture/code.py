@@ -71,11 +71,13 @@ def rounds_to_float32(function: Callable[..., Any]) -> bool:
     plain = inspect.unwrap(function)
     if not isinstance(plain, FunctionType):
         return False
-    attributes = ("LOAD_ATTR", "LOAD_METHOD")
+    return any(_loads_float(code) for reached in (plain, *callees(plain)) for code in codes(reached.__code__))
+
+
+@cache
+def _loads_float(code: CodeType) -> bool:
     return any(
-        step.opname in attributes and step.argval in ("float", "float32")
-        for reached in (plain, *callees(plain))
-        for code in codes(reached.__code__)
+        step.opname in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in ("float", "float32")
         for step in dis.get_instructions(code)
     )
 

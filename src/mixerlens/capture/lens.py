@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -217,7 +217,11 @@ class Lens:
 
     def accepts(self, parameter: str) -> bool:
         """The model's forward names this parameter; one that it only swallows does not count."""
-        return parameter in inspect.signature(self.model.forward).parameters
+        return parameter in self._parameters
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.model.forward).parameters
 
     def _refuse_further_inputs(self) -> None:
         """Raises UnsupportedError for a model that cannot run on one input alone."""
@@ -226,7 +230,7 @@ class Lens:
             return
         needed = [
             name
-            for name, parameter in inspect.signature(self.model.forward).parameters.items()
+            for name, parameter in self._parameters.items()
             if parameter.default is parameter.empty
             and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             and name != main
@@ -251,8 +255,8 @@ class Lens:
     @property
     def _passes_on_use_cache(self) -> bool:
         """A forward that names its cache and hands the switch for it on among further keywords."""
-        parameters = inspect.signature(self.model.forward).parameters.values()
-        return bool(self.caches) and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+        swallows = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self._parameters.values())
+        return swallows and bool(self.caches)
 
     def _select(self, layers: Iterable[int] | None) -> list[Any]:
         if layers is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from operator import is_
 from typing import Any
 
 import torch
@@ -39,11 +40,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Put back are training flags, random state, plain attributes (recurrent_gemma keeps its state there), which buffers
     there are, and weights that a model rescales for inference (rwkv).
     """
-    flags = [(module, module.training) for module in model.modules()]
     kept = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    on_cuda = torch.cuda.is_initialized()
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"}) if on_cuda else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        model.eval()
+        if any(attributes["training"] for _, attributes, _ in kept):
+            model.eval()
         try:
             yield
         finally:
@@ -51,11 +53,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for module, attributes, buffers in kept:
                 _restore(vars(module), attributes)
                 _restore(module._buffers, buffers)
-            for module, flag in flags:
-                module.training = flag
 
 
 def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+    if now.keys() == before.keys() and all(map(is_, now.values(), before.values())):
+        return
     for name in [name for name in now if name not in before]:
         del now[name]
     for name, value in before.items():

@@ -29,10 +29,12 @@ def recognise(module: nn.Module) -> bool:
 @contextmanager
 def watch(module: nn.Module, recorder: Recorder) -> Iterator[None]:
     scans: list[tuple[dict[str, Any], Any]] = []
+    products = Watching(torch.Tensor.mul)
 
     def around_scan(scan: Callable) -> Callable:
         def watched(**named: Any) -> Any:
-            result = scan(**named)
+            with products.paused():  # it loops over the tokens
+                result = scan(**named)
             scans.append((named, result[0]))
             return result
 
@@ -41,7 +43,8 @@ def watch(module: nn.Module, recorder: Recorder) -> Iterator[None]:
     def around_forward(forward: Callable) -> Callable:
         def watched(activations: Tensor, *args: Any, **kwargs: Any) -> Any:
             scans.clear()
-            with Watching(torch.Tensor.mul) as products:
+            products.calls.clear()
+            with products:
                 output = forward(activations, *args, **kwargs)
             cast = {"cast_by": dotted(getattr(type(module), SCAN))}  # it adds up in float32
             recorder.record(module, lambda: _translate(activations, products.calls, scans) | cast)
