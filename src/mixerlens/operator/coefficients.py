@@ -11,10 +11,9 @@ from jaxtyping import Inexact, Int
 from torch import Tensor
 
 from mixerlens.composition import Mixer
-from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.operator import apply as algorithms
-from mixerlens.operator import linear, rank, recompute, reductions
+from mixerlens.operator import linear, rank, recompute, reductions, streams
 from mixerlens.operator.memory import require
 from mixerlens.operator.tiles import RowTiles
 from mixerlens.shapes import spread
@@ -66,10 +65,8 @@ class Coefficients:
             "to_dense", *self.shape, dtype=d.dtype, copies=2,
             instead="use row, column, block or a reduction, which never hold the whole matrix",
         )  # fmt: skip
-        if self._swept and isinstance(d, CoefficientDynamics):
-            dense = linear.dense(d)
-        else:
-            dense = self._block(range(d.time), slice(None))
+        free = not any(recompute.wanted(term) for term, _ in d.terms)
+        dense = linear.dense(d) if free and streams.fits(d) else self._block(range(d.time), slice(None))
         return dense.mT if self._transposed else dense
 
     def row(self, i: int) -> Inexact[Tensor, "batch heads time"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import comb
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator import apply, blocks, scan
 from mixerlens.operator.memory import TEMPORARY
+from mixerlens.operator.streams.generators import Generators, Square
+from mixerlens.operator.streams.walk import shape
 from mixerlens.operator.tiles import RowTiles
 from mixerlens.shapes import wide
 
@@ -98,21 +101,50 @@ def signed_map(mixer: Mixer, pixels: int) -> Tensor:
     return total
 
 
-def dense(d: CoefficientDynamics) -> Tensor:
-    """alpha of a mixer with a state, (batch, heads, time, time): every column's impulse response, carried together."""
-    out = torch.zeros(d.batch, d.heads, d.time, d.time, dtype=d.coefficient_dtype, device=d.device)
-    kind = torch.promote_types(d.dtype, torch.float64)
-    responses = torch.empty(d.batch, d.heads, d.dim, d.time, dtype=kind, device=d.device)
-    stop = 0  # the columns that have entered
-    for w in scan.chunks(d, 0, d.time):
-        for k, carry in enumerate(w.carries):
-            entered, lo, hi = responses[..., :stop], stop, stop + w.intra.shape[-1]
-            out[..., lo:hi, :lo] = d.readout(w.emit[:, k] @ entered.to(d.dtype))
-            out[..., lo:hi, lo:hi] = d.readout(w.intra[:, k])
-            responses[..., :lo] = carry.forward(entered)
-            responses[..., lo:hi] = w.inject[:, k].mT
-            stop = hi
-    return out.div_(apply.normalizer_rows(d))
+def dense(mixer: Mixer) -> Tensor:
+    """alpha, (batch, heads, time, time), from the generators of `streams`: every entry is written once, where it stays.
+
+    For the mixers that ``streams.fits``; not differentiable.
+    """
+    m, (chunk, windows) = mixer, shape(mixer)
+    out = _zeros(m.batch, m.heads, m.time, m.time, dtype=m.coefficient_dtype, device=m.device)
+    known = Generators(m, chunk, windows, bounded=False)
+
+    def write(rows: int, columns: int, square: Square, pair: int = 0) -> None:
+        emit, inject = (x[:, :, pair] for x in (square.emit, square.inject))
+        height, width = min(emit.shape[2], m.time - rows), min(inject.shape[2], m.time - columns)
+        if height > 0:
+            place = out[:, :, rows : rows + height, columns : columns + width].flatten(0, 1)
+            emit, inject = (x.expand(m.batch, m.heads, -1, -1).flatten(0, 1) for x in (emit, inject))
+            for to, left, right in zip(place, emit[:, :height], inject[:, :width], strict=True):
+                torch.mm(left, right.mT, out=to)
+
+    for lo in range(0, m.time, chunk * windows):
+        for k, own in enumerate(known.block(lo).tril().unbind(2)):
+            place = out[:, :, lo + k * chunk : lo + (k + 1) * chunk, lo + k * chunk : lo + (k + 1) * chunk]
+            place.copy_(own[..., : place.shape[-2], : place.shape[-1]])
+        length = chunk
+        for square in known.squares():
+            for pair in range(square.emit.shape[2]):
+                write(lo + (2 * pair + 1) * length, lo + 2 * pair * length, square, pair)
+            length *= 2
+        for k in reversed(range(lo // length)):
+            write(lo, k * length, known.against(k))
+            known.back(k)
+        known.keep()
+    support = m.terms[0][0].support
+    if support.window is not None or support.segments is not None:
+        for lo in range(0, m.time, chunk):
+            hi = min(lo + chunk, m.time)
+            out[:, :, lo:hi].masked_fill_(~support.mask((lo, hi), (0, m.time), m.device), 0)
+    return out
+
+
+def _zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros in pages that the system clears when they are first touched; half of a causal matrix never is."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(shape, str(dtype).removeprefix("torch.")))
 
 
 def _averaging(pixels: int, time: int, device: torch.device) -> Tensor:

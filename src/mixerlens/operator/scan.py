@@ -76,20 +76,25 @@ def halves(d: CoefficientDynamics, cut: int) -> tuple[Tensor, Tensor]:
     # the product of the carries between a chunk and the cut, as a matrix
     product = torch.eye(d.dim, dtype=kind, device=d.device).expand(shape)
     inject = []
-    for w in reversed(list(chunks(d, 0, cut))):
-        for k in reversed(range(len(w.carries))):
-            inject.append((wide(w.inject[:, k]) @ product.mT).expand(*shape[:2], -1, -1))
-            product = w.carries[k].backward(product)
+    for w in reversed(list(_windows(d, 0, cut))):
+        for own, carry in reversed(list(zip(_each(w.inject, w), w.carries, strict=True))):
+            inject.append((wide(own) @ product.mT).expand(*shape[:2], -1, -1))
+            product = carry.backward(product)
     product = torch.eye(d.dim, dtype=kind, device=d.device).expand(shape)
     emit = []
-    for w in chunks(d, cut, d.time):
-        for k in range(len(w.carries)):
-            emit.append((wide(w.emit[:, k]) @ product).expand(*shape[:2], -1, -1))
-            product = w.carries[k].forward(product)
+    for w in _windows(d, cut, d.time):
+        for own, carry in zip(_each(w.emit, w), w.carries, strict=True):
+            emit.append((wide(own) @ product).expand(*shape[:2], -1, -1))
+            product = carry.forward(product)
     return torch.cat(emit, -2).to(d.dtype), torch.cat(inject[::-1], -2).to(d.dtype)
 
 
-def chunks(d: CoefficientDynamics, start: int, stop: int) -> Iterator[blocks.Windows]:
+def _each(x: Tensor, w: blocks.Windows) -> tuple[Tensor, ...]:
+    """Generators chunk by chunk; where nothing changes in time all chunks have the same."""
+    return x.expand(-1, len(w.carries), -1, -1, -1).unbind(1)
+
+
+def _windows(d: CoefficientDynamics, start: int, stop: int) -> Iterator[blocks.Windows]:
     """The chunks of the tokens start <= t < stop, block by block."""
     d, first = blocks.part(d, start, stop), blocks.segment_before(d, start)
     for lo, hi in blocks.spans(d, d.dim):
