@@ -75,10 +75,10 @@ def reduce(
     summaries = [r for r in wanted if isinstance(r, Summary)]
     if skip is not None and len(summaries) < len(wanted):
         raise InputError("skip needs summaries of this module: a reduction of your own has no bound to give")
-    missing = Missing(d, streams.padded(d))
     if len(summaries) == len(wanted) and streams.fits(d) and not _differentiated(d):
         missing = _streamed(d, summaries, progress, skip)
     else:
+        missing = Missing(d, streams.padded(d))
         _by_rows(d, wanted, progress)
     if skip is None:
         return [reduction.result() for reduction in wanted]

@@ -1,9 +1,4 @@
-"""What tiles are products of: emit and inject of windows that grow by merging neighbours, in float64.
-
-    emit = [emit_left, emit_right carry_left],  inject = [carry_right inject_left, inject_right]
-
-so the scores of two neighbouring windows of equal length are emit_right inject_left^T.
-"""
+"""Where tiles come from: the generators of one block of tokens at a time, and of all blocks before it."""
 
 from __future__ import annotations
 
@@ -18,27 +13,12 @@ from torch.nn.functional import pad
 from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator.apply import normalizer_rows
+from mixerlens.operator.streams import logs
+from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.maps import Maps, maps
+from mixerlens.operator.streams.parts import Part, part
 from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One system's share of a block: emit and inject (batch, heads, windows, length, dim), wide, and its maps."""
-
-    emit: Tensor
-    inject: Tensor
-    maps: Maps
-
-    def merged(self) -> Part:
-        """Windows two by two. The tensors of this part are used up."""
-        windows = self.emit.shape[2]
-        left, right = self.maps.halves(windows)
-        emit, inject = (x.unflatten(2, (windows // 2, 2)) for x in (self.emit, self.inject))
-        emit[:, :, :, 1] = left.rows(emit[:, :, :, 1])
-        inject[:, :, :, 0] = right.columns(inject[:, :, :, 0])
-        return Part(emit.flatten(3, 4), inject.flatten(3, 4), right.after(left))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +82,29 @@ def factors(maps: list[Maps], like: Tensor) -> Tensor:
 class Term:
     """One system of a mixer: its windows, with weight, readout and eta in what emits."""
 
-    def __init__(self, d: CoefficientDynamics, weight: Tensor | None) -> None:
-        self.dynamics = d
+    def __init__(self, d: CoefficientDynamics, weight: Tensor | None, chunk: int, buffers: Buffers) -> None:
+        self.dynamics, self.buffers = d, buffers
         self.rows = row_factors(d, weight)
+        self.by_logs = logs.given(d) and (logs.chunk(d) or 0) >= chunk
 
     def windows(self, lo: int, size: int, count: int) -> tuple[Tensor, Part]:
-        """The tokens from lo on as ``count`` windows: intra (batch, heads, count, size, size) after the readout, and
-        the generators. What lies beyond the last token is zero."""
-        d, pieces = self.dynamics, []
-        end = min(lo + size * count, d.time)
+        """The tokens from lo on as ``count`` windows: intra (batch, heads, count, size, size) after the readout, of
+        which only what is on or below the diagonal is meant, and the generators. Beyond the last token all is zero."""
+        d = self.dynamics
+        if self.by_logs:
+            intra, emit, inject, through = logs.windows(d, lo, size, count, self.buffers)
+        else:
+            intra, emit, inject, through = self._factors(d, lo, size, count)
+        intra = d.readout(intra)
+        if self.rows is not None:
+            rows = self.rows[:, :, lo : lo + size * count]
+            rows = pad(rows, (0, 0, 0, size * count - rows.shape[2])).unflatten(2, (count, size))
+            intra, emit = (intra * rows).to(intra.dtype), (emit * rows).to(emit.dtype)
+        return intra, part(emit, inject, through, self.buffers)
+
+    def _factors(self, d: CoefficientDynamics, lo: int, size: int, count: int) -> tuple[Tensor, Tensor, Tensor, Maps]:
+        """intra, emit, inject (batch, heads, count, size, ...) and maps by the evolution's own factors."""
+        pieces, end = [], min(lo + size * count, d.time)
         if d.evolution.begins and lo == 0:  # the first window has an A_0 of its own
             pieces.append((0, min(size, end), 1))
             lo = min(size, end)
@@ -127,7 +121,7 @@ class Term:
             beyond = (0, 0, 0, 0, 0, count - found)
             intra, emit, inject = (pad(x, beyond) for x in (intra, emit, inject))
             carried.append((Maps(carried[0][0].numbers.new_ones(1, 1, 1, 1)), count - found))
-        return intra, Part(emit, inject, Maps.joined(carried, d.batch, d.heads))
+        return intra, emit, inject, Maps.joined(carried, d.batch, d.heads)
 
     def _piece(self, lo: int, length: int, count: int, size: int) -> tuple[Tensor, Tensor, Tensor, Maps]:
         d = self.dynamics
@@ -141,16 +135,7 @@ class Term:
             return x.transpose(1, 2).expand(d.batch, d.heads, count, -1, -1)
 
         through = maps(f.carry, d.batch, d.heads, d.dim, count, f.emit)
-        kinds = (f.emit.dtype, f.inject.dtype, through.numbers.dtype, torch.float64)
-        kind = reduce(torch.promote_types, kinds)
-        intra = apart(d.readout(f.intra), fill)
-        emit, inject = _own(apart(f.emit, 0), kind), _own(apart(f.inject, 0), kind)
-        if self.rows is not None:
-            rows = self.rows[:, :, lo : lo + length * count].unflatten(2, (count, length))
-            rows = pad(rows, (0, 0, 0, fill))
-            intra = (intra * rows).to(intra.dtype)
-            emit *= rows
-        return intra, emit, inject, through
+        return apart(f.intra, fill), apart(f.emit, 0), apart(f.inject, 0), through
 
     def cast(self, x: Tensor, dtype: torch.dtype, *, emits: bool) -> Tensor:
         """Generators as the tiles multiply them: real where the readout takes the real part of complex scores."""
@@ -173,11 +158,6 @@ def row_factors(d: CoefficientDynamics, weight: Tensor | None) -> Tensor | None:
     one = torch.ones(1, 1, d.time, 1, dtype=torch.float64, device=d.device)
     rows = weigh(one / wide(normalizer_rows(d)), weight)
     return None if bool((rows == 1).all()) else rows
-
-
-def _own(x: Tensor, kind: torch.dtype) -> Tensor:
-    """Contiguous memory of its own, which merging may write to."""
-    return torch.empty(x.shape, dtype=kind, device=x.device).copy_(x)
 
 
 class Source:
@@ -219,9 +199,9 @@ class Source:
 class Generators(Source):
     """The generators of one mixer, a product a head."""
 
-    def __init__(self, mixer: Mixer, chunk: int, windows: int, *, bounded: bool) -> None:
+    def __init__(self, mixer: Mixer, chunk: int, windows: int, buffers: Buffers, *, bounded: bool) -> None:
         self.chunk, self.windows, self.bounded, self.units = chunk, windows, bounded, mixer.heads
-        self.terms = [Term(d, weight) for d, weight in mixer.terms]
+        self.terms = [Term(d, weight, chunk, buffers) for d, weight in mixer.terms]
         self.dtype = mixer.coefficient_dtype
         self.rounding = 1e-4 if self.dtype in (torch.float32, torch.complex64) else 1e-9
         self.earlier = []
@@ -234,20 +214,19 @@ class Generators(Source):
         return reduce(torch.add, (intra for intra, _ in found))
 
     def squares(self) -> Iterator[Square]:
-        while self._parts[0].emit.shape[2] > 1:
-            right = [part.emit[:, :, 1::2] for part in self._parts]
-            left = [part.inject[:, :, 0::2] for part in self._parts]
-            inject, units = self._columns(left)
-            yield Square(self._rows(right, units), inject)
+        while self._parts[0].windows > 1:
+            inject, units = self._columns([part.left() for part in self._parts])
+            yield Square(self._rows([part.right() for part in self._parts], units), inject)
             self._parts = [part.merged() for part in self._parts]
-        self._walking = [part.emit for part in self._parts]
+        self._walking = [part.whole_emit() for part in self._parts] if self.earlier else []
 
     def keep(self) -> None:
-        inject, units = self._columns([part.inject for part in self._parts])
+        injects = [part.whole_inject() for part in self._parts]
+        inject, units = self._columns(injects)
         passed, reach, columns = [part.maps for part in self._parts], None, None
         if self.bounded:
             columns = torch.cat(
-                [t.sizes(p.inject, p.maps.dense) for t, p in zip(self.terms, self._parts, strict=True)], -1
+                [t.sizes(x, p.maps.dense) for t, x, p in zip(self.terms, injects, self._parts, strict=True)], -1
             )
             reach = reaching(columns, passed, self.earlier[-1] if self.earlier else None, self.rounding)
         self.earlier.append(Earlier(inject, units, passed, reach, columns))

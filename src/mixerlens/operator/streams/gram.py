@@ -16,8 +16,10 @@ from torch.nn.functional import pad
 from mixerlens.composition import Mixer
 from mixerlens.evolution import Identity, Scalar
 from mixerlens.evolution.anchored import decay_matrix
-from mixerlens.operator.streams.generators import Earlier, Part, Source, Square, reaching, row_factors
+from mixerlens.operator.streams.buffers import Buffers
+from mixerlens.operator.streams.generators import Earlier, Source, Square, reaching, row_factors
 from mixerlens.operator.streams.maps import Maps
+from mixerlens.operator.streams.parts import DiagonalPart
 from mixerlens.readout import RealPart
 from mixerlens.shapes import spread, tile, wide
 
@@ -35,14 +37,14 @@ class Gram(Source):
         read = d.readout.linear and not (isinstance(d.readout, RealPart) and d.dtype.is_complex)
         return scalar and read and max(d.query.shape[2], d.key.shape[2]) < d.heads
 
-    def __init__(self, mixer: Mixer, chunk: int, windows: int, *, bounded: bool) -> None:
+    def __init__(self, mixer: Mixer, chunk: int, windows: int, buffers: Buffers, *, bounded: bool) -> None:
         (self.dynamics, weight), *_ = mixer.terms
         d = self.dynamics
         self.chunk, self.windows, self.bounded = chunk, windows, bounded
         self.units = max(d.query.shape[2], d.key.shape[2])
         self.rows = row_factors(d, weight)
         self.rounding = 1e-4 if d.dtype in (torch.float32, torch.complex64) else 1e-9
-        self.earlier = []
+        self.earlier, self.buffers = [], buffers
 
     def block(self, lo: int) -> Tensor:
         d, size = self.dynamics, self.chunk * self.windows
@@ -66,7 +68,7 @@ class Gram(Source):
             emit = emit * d.readout.scale
         if d.scaling is not None:
             inject = inject * windows(wide(tile(d.scaling[..., None], lo, hi)))
-        self._part = Part(emit.contiguous(), inject.contiguous(), Maps(forward[..., -1:]))
+        self._part = DiagonalPart.of(emit, inject, Maps(forward[..., -1:]), self.buffers)
         own = spread(query @ key.mT, d.heads) * between
         if self.rows is not None:
             own = own * windows(self.rows[:, :, lo:hi]).to(own.dtype)
@@ -77,21 +79,21 @@ class Gram(Source):
         return own.expand(d.batch, d.heads, -1, -1, -1)
 
     def squares(self) -> Iterator[Square]:
-        while self._part.emit.shape[2] > 1:
-            pairs = self._part.emit.shape[2] // 2
+        while self._part.windows > 1:
+            pairs = self._part.windows // 2
             query, key = (x.flatten(2, 3).unflatten(2, (pairs, 2, -1)) for x in (self._query, self._key))
-            left, right = self._part.emit[:, :, 1::2, :, 0], self._part.inject[:, :, 0::2, :, 0]
+            left, right = self._part.right()[..., 0], self._part.left()[..., 0]
             yield Square(query[:, :, :, 1], key[:, :, :, 0], left, right)
             self._part = self._part.merged()
         self._query, self._key = (x.flatten(2, 3).unsqueeze(2) for x in (self._query, self._key))
-        self._walking = self._part.emit
+        self._walking = self._part.whole_emit()
 
     def keep(self) -> None:
-        passed, reach, columns = [self._part.maps], None, None
+        inject, passed, reach, columns = self._part.whole_inject(), [self._part.maps], None, None
         if self.bounded:
-            columns = self._norms(self._key) * self._part.inject.abs()
+            columns = self._norms(self._key) * inject.abs()
             reach = reaching(columns, passed, self.earlier[-1] if self.earlier else None, self.rounding)
-        self._factors = [*getattr(self, "_factors", []), self._part.inject[..., 0]]
+        self._factors = [*getattr(self, "_factors", []), inject[..., 0]]
         self.earlier.append(Earlier(self._key.contiguous(), None, passed, reach, columns))
 
     def against(self, k: int) -> Square:

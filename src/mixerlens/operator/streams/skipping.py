@@ -63,7 +63,7 @@ class Skipping:
     def __init__(self, mixer: Mixer, padded: int, share: float | None, needless: list[Needless]) -> None:
         self.share, self.needless = share, needless
         self.wanted = share is not None or bool(needless)
-        self.missing = Missing(mixer, padded)
+        self.missing = Missing(mixer, padded if share is not None else 0)
         self._met = torch.zeros_like(self.missing.row)
         self._near: dict[int, Tensor] = {}  # row sizes by the block whose columns they did not meet
         self._far: dict[int, Tensor] = {}  # the same for all blocks up to this one
@@ -111,6 +111,8 @@ class Skipping:
         self, heads: slice, lo: int, span: range, bounds: Tensor, sizes: Tensor, k: int, columns: tuple[int, int],
         left: dict[int, Tensor],
     ) -> None:  # fmt: skip
+        if self.share is None:  # exact all the same
+            return
         entry, mass = bounds.unbind(-1)
         rows = slice(lo + span.start, lo + span.stop)
         self.missing.row[:, heads, rows] += mass

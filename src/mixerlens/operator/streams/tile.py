@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 Side: TypeAlias = Literal["before", "diagonal", "after"]
-TERMS = 64  # summed in the working precision before the sum goes on in float64
+TERMS = 128  # summed in the working precision before the sum goes on in float64
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class SharedTile(Tile):
     @cached_property
     def row_sums(self) -> tuple[Tensor, Tensor]:
         columns, unit = self.size.shape[-2], _unit(self.right)
-        terms = 2 * TERMS if columns % (2 * TERMS) == 0 else columns
+        terms = TERMS if columns % TERMS == 0 else columns
         within, blocks = _probes(terms, columns // terms, self.side, self.size.dtype, self.size.device)
         right = (self.right.abs() / unit).to(self.size.dtype).unflatten(-1, (-1, terms))
         right = right.unflatten(1, (-1, self.each)).movedim(2, 4)  # (batch, groups, pairs, blocks, heads, terms)
@@ -169,7 +169,7 @@ class SharedTile(Tile):
     def column_mass(self) -> Tensor:
         unit = _unit(self.left)
         left = (self.left.abs() / unit).to(self.size.dtype).unflatten(1, (-1, self.each)).movedim(2, -1)
-        total, terms = 0, 2 * TERMS
+        total, terms = 0, TERMS
         for lo in range(0, self.size.shape[-1], terms):
             total = total + (self.size[..., lo : lo + terms] @ left[..., lo : lo + terms, :]).to(torch.float64)
         assert isinstance(total, Tensor)

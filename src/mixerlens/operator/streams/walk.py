@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from mixerlens.composition import Mixer
+from mixerlens.operator.streams import logs
 from mixerlens.operator.streams.borders import Borders
+from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.generators import Generators, Square
 from mixerlens.operator.streams.gram import Gram
 from mixerlens.operator.streams.skipping import Skipping
@@ -22,26 +24,10 @@ from mixerlens.operator.streams.tile import Places, SharedTile, Side, Tile
 from mixerlens.support import Support
 
 TILE = 2 * 2**20  # bytes of a tile
-BLOCK = 1024  # tokens a block
+BLOCK = 2048  # tokens a block
 ROWS = 512  # rows that are skipped together
 SHARED = 32  # tokens a chunk where heads share a product: beyond it, they do
 VECTORS = 4 * 2**20  # bytes of a head group's generators in float64, where there are several heads
-
-
-class Buffers:
-    """Memory that is used again."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[str, torch.dtype], Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Uninitialised (shape); what was taken under this name before is overwritten."""
-        dtype = like.dtype if dtype is None else dtype
-        count = torch.Size(shape).numel()
-        held = self._held.get((name, dtype))
-        if held is None or held.numel() < count:
-            held = self._held[name, dtype] = torch.empty(count, dtype=dtype, device=like.device)
-        return held[:count].view(shape)
 
 
 class Stream:
@@ -50,14 +36,14 @@ class Stream:
     signs: whether the tiles must carry alpha beside |alpha|. skipping: what need not be computed.
     """
 
-    def __init__(self, mixer: Mixer, heads: range, *, signs: bool, skipping: Skipping) -> None:
+    def __init__(self, mixer: Mixer, heads: range, buffers: Buffers, *, signs: bool, skipping: Skipping) -> None:
         self.mixer, self.heads, self.signs, self.skipping = mixer, heads, signs, skipping
         self.chunk, self.windows = shape(mixer)
         self.size = self.chunk * self.windows
         known = Gram if Gram.fits(mixer) else Generators
-        self.generators = known(mixer, self.chunk, self.windows, bounded=skipping.wanted)
+        self.generators = known(mixer, self.chunk, self.windows, buffers, bounded=skipping.wanted)
         self.borders = Borders(mixer.terms[0][0].support, mixer.time, padded(mixer), mixer.device)
-        self.buffers = Buffers()
+        self.buffers = buffers
         self.done = 0.0  # the fraction of all entries that has been handed out
 
     def __iter__(self) -> Iterator[Tile]:
@@ -70,7 +56,8 @@ class Stream:
                 yield from self._cut(square, rows, columns)
                 length *= 2
             yield from self._left(lo)
-            self.generators.keep()
+            if lo + self.size < self.mixer.time or self.skipping.wanted:
+                self.generators.keep()
             self.done = min(1.0, ((lo + self.size) / self.mixer.time) ** 2)
         self.skipping.finish(self.generators, self.heads)
 
@@ -93,17 +80,20 @@ class Stream:
 
     def _own(self, lo: int, intra: Tensor) -> Iterator[Tile]:
         """The chunks themselves."""
-        causal = torch.ones(self.chunk, self.chunk, dtype=torch.bool, device=intra.device).triu()
-        for heads, pairs, _ in self._pieces(intra.shape[1], self.windows, self.chunk, self.chunk):
+        for heads, pairs, _ in self._pieces(intra.shape[1], self.windows, self.chunk, self.chunk, least=self.chunk):
             own = Places(lo + pairs.start * self.chunk, self.chunk, len(pairs), self.chunk)
             mask = self.borders.within(own, own)
-            if mask is not False:
-                block = intra[:, heads, pairs.start : pairs.stop].mT
-                values = self.buffers.take("values", tuple(block.shape), block).copy_(block)
-                mask = causal if mask is True else mask & causal
-                tile = self._tile(heads, own, own, "diagonal", values, mask)
-                self.skipping.saw(tile)
-                yield tile
+            if mask is False:
+                continue
+            values = intra[:, heads, pairs.start : pairs.stop].mT
+            if not values.is_contiguous():
+                values = self.buffers.take("values", tuple(values.shape), values).copy_(values)
+            values.triu_()  # columns by rows: what a row does not see lies below the diagonal
+            causal = torch.ones(self.chunk, self.chunk, dtype=torch.bool, device=intra.device).triu()
+            inside = causal if mask is True else mask & causal
+            tile = self._tile(heads, own, own, "diagonal", values, inside, zeroed=mask is True)
+            self.skipping.saw(tile)
+            yield tile
 
     def _cut(self, square: Square, rows: Places, columns: Places) -> Iterator[Tile]:
         batch, units, pairs, length, dim = square.inject.shape
@@ -124,9 +114,9 @@ class Stream:
 
     def _tile(
         self, heads: slice, rows: Places, columns: Places, side: Side, values: Tensor, mask: Tensor | None,
-        square: Square | None = None,
+        square: Square | None = None, *, zeroed: bool = False,
     ) -> Tile:  # fmt: skip
-        if mask is not None:
+        if mask is not None and not zeroed:
             values.masked_fill_(~mask, 0)
         if self.signs or values.is_complex():
             size = self.buffers.take("size", tuple(values.shape), values, values.dtype.to_real())
@@ -141,10 +131,12 @@ class Stream:
         heads = slice(self.heads.start + heads.start * each, self.heads.start + heads.stop * each)
         return SharedTile(heads, rows, columns, side, size, signed, mask, square.left, square.right)
 
-    def _pieces(self, heads: int, pairs: int, columns: int, rows: int) -> Iterator[tuple[slice, range, range]]:
-        """Heads, pairs and rows whose tiles fit the buffer."""
+    def _pieces(
+        self, heads: int, pairs: int, columns: int, rows: int, *, least: int = 16
+    ) -> Iterator[tuple[slice, range, range]]:
+        """Heads, pairs and at least so many rows whose tiles fit the buffer."""
         most = max(1, TILE // (self.mixer.coefficient_dtype.itemsize * self.mixer.batch))  # entries
-        rows_each = min(rows, max(16, most // columns))
+        rows_each = min(rows, max(least, most // columns))
         pairs_each = min(pairs, max(1, most // (columns * rows_each)))
         heads_each = min(heads, max(1, most // (columns * rows_each * pairs_each)))
         for h in range(0, heads, heads_each):
@@ -159,17 +151,30 @@ class Stream:
 
 def shape(mixer: Mixer) -> tuple[int, int]:
     """Tokens a chunk and chunks a block."""
-    chunk = SHARED if Gram.fits(mixer) else max(d.evolution.chunk for d, _ in mixer.terms)
-    windows = 1
-    while chunk * windows < min(mixer.time, BLOCK):
-        windows *= 2
-    return chunk, windows
+    chunk = SHARED if Gram.fits(mixer) else _chunk(mixer)
+    return chunk, length(mixer) // chunk
+
+
+def _chunk(mixer: Mixer) -> int:
+    """Tokens a chunk: where the kinds' closed forms are cheapest."""
+    wanted = max(d.evolution.chunk for d, _ in mixer.terms)
+    if all(logs.given(d) for d, _ in mixer.terms):
+        return min(logs.chunk(d) or wanted for d, _ in mixer.terms)
+    return wanted
+
+
+def length(mixer: Mixer) -> int:
+    """Tokens a block."""
+    size = max(SHARED, *(d.evolution.chunk for d, _ in mixer.terms))
+    while size < min(mixer.time, BLOCK):
+        size *= 2
+    return size
 
 
 def padded(mixer: Mixer) -> int:
     """Tokens that totals must have room for."""
-    chunk, windows = shape(mixer)
-    return (-(-mixer.time // (chunk * windows)) + 1) * chunk * windows
+    size = length(mixer)
+    return (-(-mixer.time // size) + 1) * size
 
 
 def fits(mixer: Mixer) -> bool:
@@ -195,6 +200,7 @@ def streams(mixer: Mixer, *, signs: bool, skipping: Skipping) -> Iterator[Stream
     """The mixer, group of heads by group of heads: their generators stay in the cache, or there is one head."""
     each = mixer.batch * mixer.time * mixer.dim * 8
     size = mixer.heads if Gram.fits(mixer) else max(1, VECTORS // each)
+    buffers = Buffers()
     for start in range(0, mixer.heads, size):
         group = range(start, min(start + size, mixer.heads))
-        yield Stream(mixer.select_heads(group), group, signs=signs, skipping=skipping)
+        yield Stream(mixer.select_heads(group), group, buffers, signs=signs, skipping=skipping)

@@ -1,0 +1,22 @@
+"""Memory that is used again: a fresh temporary costs page faults, several times what it takes to fill it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Buffers:
+    """Flat tensors by name and dtype, as long as the longest that was asked for."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Uninitialised (shape) on the device of ``like``; what was taken under this name before is overwritten."""
+        dtype = like.dtype if dtype is None else dtype
+        count = torch.Size(shape).numel()
+        held = self._held.get((name, dtype))
+        if held is None or held.numel() < count or held.device != like.device:
+            held = self._held[name, dtype] = torch.empty(count, dtype=dtype, device=like.device)
+        return held[:count].view(shape)

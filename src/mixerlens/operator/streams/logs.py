@@ -1,0 +1,86 @@
+"""Diagonal evolutions given by logarithms: a chunk's generators by one exponential an entry.
+
+Within a chunk whose logarithms sum to at most ``RANGE`` every product of decays is a quotient of two numbers far from
+the ends of the float32 range, exact to rounding; sums of logarithms and their exponentials are float64. Where some
+chunk of even ``SHORTEST`` tokens exceeds it (a closed gate), the products of ``evolution.anchored`` are used.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.evolution import Diagonal
+from mixerlens.operator.streams.buffers import Buffers
+from mixerlens.operator.streams.maps import Maps
+from mixerlens.shapes import spread, tile, wide
+
+RANGE = 60.0
+LONGEST, SHORTEST = 32, 8
+
+
+def given(d: CoefficientDynamics) -> bool:
+    """Whether the decays are real and given by their logarithms."""
+    e = d.evolution
+    return type(e) is Diagonal and e.decay is None and not e.is_complex and not d.dtype.is_complex
+
+
+def chunk(d: CoefficientDynamics) -> int | None:
+    """The longest chunk whose logarithms stay in range everywhere; None where there is none."""
+    size = LONGEST
+    while size >= SHORTEST:
+        fill = -d.time % size
+        e = d.evolution
+        assert isinstance(e, Diagonal)
+        if e.rate is not None and e.step_size is not None:
+            steps = pad(tile(wide(e.step_size.abs()), 0, d.time), (0, fill)).unflatten(-1, (-1, size))
+            total = steps.sum(-1).amax(-1) * tile(wide(e.rate.abs()), 0, 1).amax((-2, -1))
+        else:
+            assert e.log_decay is not None
+            total = pad(tile(wide(e.log_decay.abs()), 0, d.time), (0, 0, 0, fill)).unflatten(-2, (-1, size)).sum(-2)
+        if bool((total <= RANGE).all()):
+            return size
+        size //= 2
+    return None
+
+
+def windows(
+    d: CoefficientDynamics, lo: int, size: int, count: int, buffers: Buffers
+) -> tuple[Tensor, Tensor, Tensor, Maps]:
+    """intra, emit, inject (batch, heads, count, size, ...) and maps of ``count`` chunks from lo on, scaling in; tokens
+    beyond the last are zero. Of intra only what is on or below the diagonal is meant."""
+    hi = min(lo + size * count, d.time)
+    fill = (0, 0, 0, lo + size * count - hi)
+
+    def apart(x: Tensor) -> Tensor:
+        """(batch | 1, heads | groups | 1, tokens, n) -> (batch | 1, heads | 1, count, size, n)."""
+        x = pad(x, fill) if fill[-1] else x
+        return spread(x, d.heads).unflatten(2, (count, size))
+
+    def fresh(name: str, dtype: torch.dtype) -> Tensor:
+        return buffers.take(name, (d.batch, d.heads, count, size, d.dim), d.query, dtype)
+
+    e = d.evolution
+    assert isinstance(e, Diagonal)
+    total = fresh("logs", torch.float64)
+    if e.rate is not None and e.step_size is not None:
+        steps = apart(wide(tile(e.step_size, lo, hi)).unsqueeze(-1)).cumsum(-2)
+        torch.mul(steps, wide(tile(e.rate, 0, 1)).unsqueeze(2), out=total)
+    else:
+        assert e.log_decay is not None
+        total.copy_(apart(wide(tile(e.log_decay, lo, hi)))).cumsum_(-2)
+    middle = total[..., size // 2, None, :].clone()
+    whole = total.exp_()[..., -1:, :].clone()
+    query, key = (apart(tile(x, lo, hi).to(d.dtype)) for x in (d.query, d.key))
+    if d.scaling is not None:
+        key = key * apart(tile(d.scaling, lo, hi).to(d.dtype).unsqueeze(-1))
+    emit = fresh("emit", d.dtype).copy_(total).mul_(query)
+    inject = fresh("inject", d.dtype).copy_(torch.div(whole, total, out=total)).mul_(key)
+    left = torch.mul(inject, (middle.exp() / whole).to(d.dtype), out=fresh("left", d.dtype))
+    right = torch.mul(emit, middle.neg().exp().to(d.dtype), out=fresh("right", d.dtype))
+    own = buffers.take("own", (d.batch * d.heads * count, size, size), emit)
+    torch.bmm(left.flatten(0, 2), right.flatten(0, 2).mT, out=own)
+    intra = own.view(d.batch, d.heads, count, size, size).mT  # as tiles are stored
+    return intra, emit, inject, Maps(whole[..., 0, :])
