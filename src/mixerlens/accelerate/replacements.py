@@ -45,7 +45,7 @@ def mamba(a: Named) -> Any:
 
     The function rounds B and the values to float32, its states are as wide as A and dt, its outputs as the values.
     """
-    x, dt, B, C = (_by_time(a[name]) for name in ("hidden_states", "dt", "B", "C"))
+    x, dt, B, C = (_packed(a[name].transpose(1, 2)) for name in ("hidden_states", "dt", "B", "C"))
     dt = step_size(dt, a["delta_bias"], a["delta_softplus"])
     wide = torch.promote_types(torch.promote_types(a["A"].dtype, dt.dtype), torch.float32)
     y, state = selective_scan(x.float().to(wide), dt.to(wide), a["A"].to(wide), B.float().to(wide), C.to(wide))
@@ -58,16 +58,17 @@ def mamba(a: Named) -> Any:
     return (y, state) if a["return_last_state"] else y
 
 
-def _by_time(x: Tensor) -> Tensor:
-    """(batch, channels, time) to (batch, time, channels) with the channels side by side in memory.
+def _packed(x: Tensor) -> Tensor:
+    """(batch, time, ...) as it is, but with each token's numbers side by side in memory.
 
-    A matrix is turned in blocks, which is three times as fast as torch's copy of the whole tensor, and everything after
-    it runs along the rows of the scan and of the projection that follows.
+    The convolutions before the scans leave tokens side by side instead. A matrix is turned in blocks, which is three
+    times as fast as torch's copy of the whole tensor, and everything after it runs along the rows of the scan and of
+    the projection that follows.
     """
-    turned = x.transpose(1, 2)
-    if turned.stride(-1) == 1:
-        return turned
-    return torch.stack([row.T.contiguous() for row in x]) if len(x) > 1 else x[0].T.contiguous()[None]
+    if x.stride(-1) == 1 or x.stride(1) != 1:
+        return x
+    rows = [row.flatten(1).contiguous() for row in x]
+    return (torch.stack(rows) if len(rows) > 1 else rows[0][None]).view(x.shape)
 
 
 def mamba2(a: Named) -> Any:
@@ -75,7 +76,7 @@ def mamba2(a: Named) -> Any:
     (batch, heads, dim, state). The function computes in float32 once it has its steps."""
     low, high = a["dt_limit"]
     dt = step_size(a["dt"], a["dt_bias"], a["dt_softplus"]).clamp(min=low, max=high).float()
-    x, B, C = (a[name].float() for name in ("hidden_states", "B", "C"))
+    x, B, C = (_packed(a[name]).float() for name in ("hidden_states", "B", "C"))
     start = None if a["initial_states"] is None else a["initial_states"].to(x.dtype).mT
     y, state = ssd_scan(x, dt, a["A"].to(x.dtype), B, C, start)
     if a["D"] is not None:
@@ -91,7 +92,7 @@ def gated_delta(a: Named) -> Any:
     def unit(x: Tensor) -> Tensor:
         return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + EPSILON)
 
-    query, key, value, decay, beta = (a[name].float() for name in ("query", "key", "value", "g", "beta"))
+    query, key, value, decay, beta = (_packed(a[name]).float() for name in ("query", "key", "value", "g", "beta"))
     if a["use_qk_l2norm_in_kernel"]:
         query, key = unit(query), unit(key)
     start = None if a["initial_state"] is None else a["initial_state"].to(value.dtype)
