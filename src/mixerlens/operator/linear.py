@@ -16,6 +16,7 @@ from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator import apply, blocks, scan
 from mixerlens.operator.memory import TEMPORARY
+from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.generators import Generators, Square
 from mixerlens.operator.streams.walk import shape
 from mixerlens.operator.tiles import RowTiles
@@ -108,7 +109,7 @@ def dense(mixer: Mixer) -> Tensor:
     """
     m, (chunk, windows) = mixer, shape(mixer)
     out = _zeros(m.batch, m.heads, m.time, m.time, dtype=m.coefficient_dtype, device=m.device)
-    known = Generators(m, chunk, windows, bounded=False)
+    known = Generators(m, chunk, windows, Buffers(), bounded=False)
 
     def write(rows: int, columns: int, square: Square, pair: int = 0) -> None:
         emit, inject = (x[:, :, pair] for x in (square.emit, square.inject))
