@@ -27,6 +27,24 @@ class LayerInfo:
     family: str
 
 
+class _WhenRead:
+    """A field, None by default, that may be given as a function without arguments: called when it is first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, call: Any, owner: type) -> Any:
+        if call is None:
+            return self
+        value = vars(call)[self.name]
+        if callable(value):
+            value = vars(call)[self.name] = value()
+        return value
+
+    def __set__(self, call: Any, value: Any) -> None:
+        vars(call)[self.name] = None if value is self else value  # itself: the default of the class
+
+
 @dataclass(frozen=True, eq=False)
 class MixerCall:
     """One call of one token mixer.  The mixer computed ``output = (alpha @ values + skip) * gate``.
@@ -51,7 +69,7 @@ class MixerCall:
     values: Tensor = field(repr=False)
     output: Tensor = field(repr=False)
     skip: Tensor | None = field(default=None, repr=False)
-    gate: Tensor | None = field(default=None, repr=False)
+    gate: Tensor | None = field(default=_WhenRead(), repr=False)  # type: ignore[assignment]
     initial_state: Tensor | None = field(default=None, repr=False)
     compute_dtype: torch.dtype = torch.float32
     cast_by: str | None = None

@@ -80,7 +80,11 @@ class Recorder:
     def calls(self) -> MixerCalls:
         """Calls by path; a mixer called more than once appears as path#0, path#1, ..."""
         return MixerCalls(
-            {path: replace(seen, path=path) for path, seen in self._named().items() if isinstance(seen, MixerCall)}
+            {
+                path: seen if seen.path == path else replace(seen, path=path)
+                for path, seen in self._named().items()
+                if isinstance(seen, MixerCall)
+            }
         )
 
     def refused(self) -> dict[str, Refusal]:

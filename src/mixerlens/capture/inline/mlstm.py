@@ -60,7 +60,7 @@ def _translate(a: dict[str, Any], config: Any, output: Any) -> dict[str, Any]:
     return {
         "arguments": arguments,
         "values": by_time(value),
-        "gate": _share_of_eps(arguments, eps),
+        "gate": lambda: _share_of_eps(arguments, eps),  # from what is kept above, whenever it is asked for
         "output": by_time(output[0] if isinstance(output, tuple) else output),
         "compute_dtype": value.dtype,
     }
@@ -79,4 +79,5 @@ def _share_of_eps(arguments: dict[str, Tensor], eps: float) -> Tensor:
     largest = forgotten + (wide["log_input"] - forgotten).cummax(1).values.clamp(min=0)
     ones = torch.ones_like(largest)[..., None]
     eta = (families.mlstm(**wide, floor=None).operator() @ ones).abs().clamp(min=1)
-    return (eta / (eta + eps * largest.exp()[..., None])).to(arguments["query"].dtype)
+    dtype = torch.promote_types(arguments["query"].dtype, torch.float32)
+    return (eta / (eta + eps * largest.exp()[..., None])).to(dtype)
