@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mixerlens.scans.delta_blocks import Block, parts
+from mixerlens.scans.delta_blocks import parts
 from mixerlens.scans.delta_gradients import Gradients
 from mixerlens.scans.shapes import axes, check, grouped
 
@@ -53,18 +53,21 @@ def gated_delta_scan(
     return _Scan.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
-def _forward(query, key, value, log_decay, beta, initial_state, keep: bool = False):
-    """Output, last state, and if asked for the states before every block, part after part."""
-    y, last, kept = torch.empty_like(value, memory_format=torch.contiguous_format), torch.empty_like(initial_state), []
-    for part in parts(query, key, value, log_decay, beta):
-        state, out = part.state(initial_state).contiguous(), part.heads_of(y)
-        for spans in part.blocks():
-            if keep:
-                kept.append(state)
-            block = Block(part, spans)
-            state = block.scan(state)
-            block.outputs(out)
-        part.state(last).copy_(state)
+def _forward(query, key, value, log_decay, beta, initial_state, keep: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, last state, and if asked for the states before every block, (blocks, batch, heads, state, dim)."""
+    arguments = query, key, value, log_decay, beta
+    y, last = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (value, initial_state))
+    pieces = parts(*arguments)
+    kept = last.new_empty(max(part.count for part in pieces) if keep else 0, *last.shape)
+    with torch.inference_mode():  # calls cost less
+        for part in pieces:
+            state = part.state(initial_state).clone(memory_format=torch.contiguous_format)
+            for number, block in enumerate(part.blocks()):
+                if keep:
+                    part.state(kept)[number] = state
+                block.scan(state)
+                block.outputs(part.heads_of(y))
+            part.state(last).copy_(state)
     return y, last, kept
 
 
@@ -72,23 +75,23 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor | None):
         y, last, kept = _forward(*arguments, keep=True)
-        ctx.save_for_backward(*arguments[:-1], *kept)
+        ctx.save_for_backward(*arguments[:-1], kept)
         return y, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor):
-        arguments, kept, (grad_y, grad_last) = ctx.saved_tensors[:5], ctx.saved_tensors[5:], outer
-        # query and key add up over the parts that share a group
-        into = [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in arguments]
+        (*arguments, kept), (grad_y, grad_last) = ctx.saved_tensors, outer
+        pieces = parts(*arguments)
+        new = torch.zeros_like if pieces[0].shared else torch.empty_like
+        into = [None if t is None else new(t, memory_format=torch.contiguous_format) for t in arguments]
         grad_initial = torch.empty_like(grad_last)
-        for part in parts(*arguments):
-            blocks = part.blocks()
-            starts, kept = kept[: len(blocks)], kept[len(blocks) :]
-            adjoint = part.state(grad_last).contiguous()  # dL/dS_t as seen from the steps after t
-            for spans, start in zip(reversed(blocks), reversed(starts), strict=True):
-                block = Block(part, spans)
-                block.scan(start)
-                adjoint = Gradients(block, part.heads_of(grad_y)).run(adjoint, into)
-            part.state(grad_initial).copy_(adjoint)
+        with torch.inference_mode():
+            for part in pieces:
+                adjoint = part.state(grad_last).clone(memory_format=torch.contiguous_format)
+                states = part.state(kept)[: part.count].unbind(0)[::-1]
+                for block, state in zip(part.blocks(back=True), states, strict=True):
+                    block.scan(state.clone(memory_format=torch.contiguous_format))
+                    Gradients(block, part.heads_of(grad_y)).run(adjoint, into)
+                part.state(grad_initial).copy_(adjoint)
         return *into, grad_initial

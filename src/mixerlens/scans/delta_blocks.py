@@ -5,7 +5,7 @@ below the diagonal)^-1, the chunk's corrected values and what it makes of its fi
 
     V' = T beta V - (T beta l K) S,    y = (Q K^T . D) V' + l Q S,    S <- l_last S + (r K)^T V'.
 
-Axes are (chunks, sequences times heads, chunk, dim).
+Axes are (chunks * sequences * heads, chunk, dim).
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from torch import Tensor
 
 from mixerlens.scans.cuts import blocks, cuts
 from mixerlens.scans.decays import Decays
+from mixerlens.scans.room import Room
 
-CHUNK = 64
-MATRICES = 32  # chunks times sequences times heads that are worked on at once
+CHUNK = 32
+MATRICES = 64  # chunks times sequences times heads that are worked on at once
+GROUP = 8  # blocks whose decays are formed at once
 
 
 class Part:
@@ -29,85 +31,111 @@ class Part:
         self.value, self.beta = self.heads_of(value), self.heads_of(beta)
         self.log_decay = None if log_decay is None else self.heads_of(log_decay)
         self.per_group = self.value.shape[2] // self.query.shape[2]
+        self.shared = self.per_group * query.shape[2] != value.shape[2]  # a group's heads are in several parts
+        self.room = Room(self.value)
+        batch, time, count = self.beta.shape
+        self._chunks = max(1, MATRICES // (batch * count))  # of one block
+        self._groups = blocks(time, CHUNK, GROUP * self._chunks)
+        self.count = sum(-(-len(group) // self._chunks) for group in self._groups)
 
     def heads_of(self, tensor: Tensor) -> Tensor:
         """This part of a (batch, time, heads, ...) tensor, a view."""
         return tensor[self.sequences, :, self.heads]
 
     def state(self, tensor: Tensor) -> Tensor:
-        """This part of a (batch, heads, state, dim) tensor, a view."""
-        return tensor[self.sequences, self.heads]
+        """This part of a (..., batch, heads, state, dim) tensor, a view."""
+        return tensor[..., self.sequences, self.heads, :, :]
 
-    def blocks(self) -> list[list[slice]]:
-        batch, time, heads = self.beta.shape
-        return blocks(time, CHUNK, max(1, MATRICES // (batch * heads)))
+    def blocks(self, back: bool = False) -> Iterator[Block]:
+        """All blocks in the order of time, or back. A block lives until the next is asked for."""
+        step = -1 if back else 1
+        for group in self._groups[::step]:
+            decays = None
+            if self.log_decay is not None:
+                g = self.log_decay[:, group[0].start : group[-1].stop].unflatten(1, (len(group), -1))
+                decays = Decays(g.permute(1, 0, 3, 2).double().exp(), g.dtype)
+            for first in range(0, len(group), self._chunks)[::step]:
+                yield Block(self, group[first : first + self._chunks], decays, first)
 
 
-def parts(query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor | None, beta: Tensor) -> Iterator[Part]:
+def parts(query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor | None, beta: Tensor) -> list[Part]:
     """The arguments cut in parts of about MATRICES sequences times heads."""
-    for cut in cuts(value.shape[0], value.shape[2], query.shape[2], MATRICES):
-        yield Part(*cut, query, key, value, log_decay, beta)
+    cut = cuts(value.shape[0], value.shape[2], query.shape[2], MATRICES)
+    return [Part(*piece, query, key, value, log_decay, beta) for piece in cut]
 
 
 class Block:
     """Some chunks of a part: what they need of each other, and after `scan` their states and corrected values."""
 
-    def __init__(self, part: Part, spans: list[slice]) -> None:
-        self.part, self.span = part, slice(spans[0].start, spans[-1].stop)
+    def __init__(self, part: Part, spans: list[slice], decays: Decays | None, first: int) -> None:
+        self.part, self.span, room = part, slice(spans[0].start, spans[-1].stop), part.room
         self.chunks, self.steps = len(spans), spans[0].stop - spans[0].start
-        self.query, self.key = (self.tiles(tensor, part.per_group) for tensor in (part.query, part.key))
-        self.value, self.beta = self.tiles(part.value), self.tiles(part.beta.unsqueeze(-1))
-        dtype = self.value.dtype
-        self.decays = None
-        if part.log_decay is not None:
-            a = self.tiles(part.log_decay.unsqueeze(-1)).squeeze(-1).double().exp()
-            self.decays = Decays(a, dtype)
-            self.since, self.until = (x.unsqueeze(-1) for x in (self.decays.since, self.decays.until))
-            self.total = self.decays.total[..., None, None]
-        self.scores = torch.matmul(self.query, self.key.mT)
-        self.mask = self.key.new_ones(self.steps, self.steps).tril() if self.decays is None else self.decays.matrix()
-        self.mixing = self.scores * self.mask
-        self.mask.diagonal(dim1=-2, dim2=-1).zero_()  # from here on strictly below the diagonal
-        self.overlaps = torch.matmul(self.key, self.key.mT).mul_(self.mask)
-        system = (self.overlaps * self.beta).double()
-        eye = torch.eye(self.steps, dtype=torch.float64, device=system.device).expand_as(system)
-        self.inverse = torch.linalg.solve_triangular(system, eye, upper=False, unitriangular=True).to(dtype)
-        dim = self.value.shape[-1]
-        asked = torch.empty(*self.value.shape[:-1], dim + self.key.shape[-1], dtype=dtype, device=system.device)
-        torch.mul(self.value, self.beta, out=asked[..., :dim])
-        torch.mul(self.key, self.beta if self.decays is None else self.beta * self.since, out=asked[..., dim:])
-        self.solved = torch.matmul(self.inverse, asked)
-        self.written, self.erased = self.solved[..., :dim], self.solved[..., dim:]
-        self.kept = self.key if self.decays is None else self.key * self.until
-        self.read = self.query if self.decays is None else self.query * self.since
+        self.query, self.key = (self.tiles(name, getattr(part, name), part.per_group) for name in ("query", "key"))
+        self.value, self.beta = self.tiles("value", part.value), self.tiles("beta", part.beta.unsqueeze(-1))
+        count, steps, _ = self.value.shape
+        square, self.gated = (count, steps, steps), decays is not None
+        if decays is None:
+            self.kept, self.read, self.forgotten = self.key, self.query, self.beta
+            self.mask = self.key.new_ones(steps, steps).tril()
+        else:
+            index = slice(first, first + self.chunks)
+            self.since, self.until = (x[index].flatten(0, 2).unsqueeze(-1) for x in (decays.since, decays.until))
+            self.total = decays.total[index].flatten(1)[..., None, None]
+            self.mask = decays.matrix(index).flatten(0, 2)
+            self.kept = torch.mul(self.key, self.until, out=room("kept", *self.key.shape))
+            self.read = torch.mul(self.query, self.since, out=room("read", *self.key.shape))
+            self.forgotten = self.beta * self.since
+        self.scores = torch.bmm(self.query, self.key.mT, out=room("scores", *square))
+        self.mixing = torch.mul(self.scores, self.mask, out=room("mixing", *square))
+        self.overlaps = torch.bmm(self.key, self.key.mT, out=room("overlaps", *square)).mul_(self.mask)
+        self.overlaps.diagonal(dim1=-2, dim2=-1).zero_()
+        self.inverse = self._inverse(room)
+        asked = torch.mul(self.value, self.beta, out=room("asked", *self.value.shape))
+        self.corrected = torch.bmm(self.inverse, asked, out=room("corrected", *asked.shape))  # of S, see `scan`
+        asked = torch.mul(self.key, self.forgotten, out=room("asked", *self.key.shape))
+        self.erased = torch.bmm(self.inverse, asked, out=room("erased", *asked.shape))
 
-    def tiles(self, tensor: Tensor, per_group: int = 1) -> Tensor:
-        """(batch, time, heads, dim) -> (chunks, batch * heads, chunk, dim) of this block; may be a view."""
-        part = tensor[:, self.span].unflatten(1, (self.chunks, self.steps)).permute(1, 0, 3, 2, 4)
-        part = part.unsqueeze(3).expand(-1, -1, -1, per_group, -1, -1)
-        return part.reshape(self.chunks, -1, self.steps, tensor.shape[-1]).contiguous()
+    def _inverse(self, room: Room) -> Tensor:
+        """(I + beta overlaps)^-1, solved in float64 and cast back."""
+        shape = self.overlaps.shape
+        system = room("system", *shape, dtype=torch.float64).copy_(self.overlaps).mul_(self.beta)
+        eye = torch.eye(self.steps, dtype=torch.float64, device=system.device).expand(shape)
+        wide = room("wide", *shape, dtype=torch.float64).mT  # in columns, as the solver wants it
+        torch.linalg.solve_triangular(system, eye, upper=False, unitriangular=True, out=wide)
+        return room("inverse", *shape).mT.copy_(wide)
+
+    def tiles(self, name: str, tensor: Tensor, per_group: int = 1) -> Tensor:
+        """(batch, time, heads, dim) -> (chunks * batch * heads, chunk, dim), a copy with heads repeated."""
+        part = tensor[:, self.span].unflatten(1, (self.chunks, self.steps)).permute(1, 0, 3, 2, 4).unsqueeze(3)
+        full = part.expand(-1, -1, -1, per_group, -1, -1)
+        return self.part.room(name, *full.shape).copy_(full).flatten(0, 3)
 
     def untiled(self, tensor: Tensor) -> Tensor:
-        """(chunks, batch * heads, chunk, ...) -> (batch, chunks, chunk, heads, ...), a view."""
-        return tensor.unflatten(1, (len(self.part.value), -1)).movedim((1, 0, 3), (0, 1, 2))
+        """(chunks * batch * heads, chunk, dim) -> (batch, chunks, chunk, heads, dim), a view."""
+        return tensor.unflatten(0, (self.chunks, len(self.part.value), -1)).permute(1, 0, 3, 2, 4)
 
-    def scan(self, state: Tensor) -> Tensor:
-        """Fills `states`, those the chunks start from, and `corrected`; the state after the block is returned."""
-        shape, state = state.shape, state.flatten(0, 1)
-        self.states = state.new_empty(self.chunks + 1, *state.shape)
-        self.states[0] = state
-        self.corrected = torch.empty_like(self.value)
-        for number in range(self.chunks):
-            old, new = self.states[number], self.states[number + 1]
-            corrected = self.corrected[number]
-            torch.baddbmm(self.written[number], self.erased[number], old, alpha=-1, out=corrected)
-            if self.decays is not None:
-                old = torch.mul(old, self.total[number], out=new)
-            torch.baddbmm(old, self.kept[number].mT, corrected, out=new)
-        return self.states[-1].clone().view(shape)
+    def each(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """(chunks * batch * heads, ...) chunk by chunk."""
+        return tensor.unflatten(0, (self.chunks, -1)).unbind(0)
+
+    def scan(self, state: Tensor) -> None:
+        """Carries the state (batch, heads, state, dim) over the block in place; `states` are those before each chunk."""
+        flat = state.view(-1, *state.shape[2:])
+        states = self.part.room("states", self.chunks + 1, *flat.shape)
+        states[0] = flat
+        self.states = states[:-1].flatten(0, 1)
+        pieces = zip(*(self.each(x) for x in (self.erased, self.kept, self.corrected)), strict=True)
+        for number, (erased, kept, corrected) in enumerate(pieces):
+            old, new = states[number], states[number + 1]
+            corrected.baddbmm_(erased, old, alpha=-1)
+            if self.gated:
+                torch.mul(old, self.total[number], out=new).baddbmm_(kept.mT, corrected)
+            else:
+                torch.baddbmm(old, kept.mT, corrected, out=new)
+        flat.copy_(states[-1])
 
     def outputs(self, into: Tensor) -> None:
         """Writes y into a (batch, time, heads, dim) tensor."""
-        y = torch.matmul(self.mixing, self.corrected)
-        y.flatten(0, 1).baddbmm_(self.read.flatten(0, 1), self.states[:-1].flatten(0, 1))
+        y = torch.bmm(self.mixing, self.corrected, out=self.part.room("y", *self.value.shape))
+        y.baddbmm_(self.read, self.states)
         into[:, self.span].unflatten(1, (self.chunks, -1)).copy_(self.untiled(y))

@@ -10,76 +10,77 @@ from mixerlens.scans.delta_blocks import Block
 
 class Gradients:
     def __init__(self, block: Block, grad_y: Tensor) -> None:
-        self.block, self.grad_y = block, block.tiles(grad_y)
+        self.block, self.room, self.grad_y = block, block.part.room, block.tiles("grad_y", grad_y)
 
-    def run(self, adjoint: Tensor, into: list[Tensor | None]) -> Tensor:
-        """Adds to `into` (query, key, value, log_decay, beta); from the last state's gradient to the first state's."""
-        block, gy, mask = self.block, self.grad_y, self.block.mask
-        states, (dim, gated) = block.states[:-1], (block.value.shape[-1], block.decays is not None)
-        first = self._adjoints(adjoint)
+    def run(self, adjoint: Tensor, into: list[Tensor | None]) -> None:
+        """Fills `into` (query, key, value, log_decay, beta); carries `adjoint`, the state's gradient, back in place."""
+        block, gy, room, part = self.block, self.grad_y, self.room, self.block.part
+        self._adjoints(adjoint)
         # the outputs: y = mixing corrected + read S
-        grad_scores = torch.matmul(gy, block.corrected.mT)
-        own = grad_scores.diagonal(dim1=-2, dim2=-1).clone()
-        grad_scores.mul_(mask).diagonal(dim1=-2, dim2=-1).copy_(own)  # a token reads its own write undecayed
-        recall = torch.matmul(gy, states.mT)
-        grad_query = torch.matmul(grad_scores, block.key)
-        grad_key = torch.matmul(grad_scores.mT, block.query)
-        _add(grad_query, recall, block.since if gated else None)
-        # the corrected values: solved [1, -S], where solved = inverse asked
-        grad_solved = torch.empty_like(block.solved)
-        grad_solved[..., :dim] = self.corrected
-        grad_solved[..., dim:] = torch.matmul(self.corrected, states.mT).neg_()
-        grad_asked = torch.matmul(block.inverse.mT, grad_solved)
-        grad_system = torch.matmul(grad_asked, block.solved.mT).neg_()
-        to_value, to_key = grad_asked[..., :dim], grad_asked[..., dim:]
-        by_key = (to_key * block.key).sum(-1, keepdim=True)
-        if gated:
+        grad_scores = torch.bmm(gy, block.corrected.mT, out=room("grad_scores", *block.scores.shape)).mul_(block.mask)
+        recall = torch.bmm(gy, block.states.mT, out=room("recall", *block.key.shape))
+        grad_query = torch.bmm(grad_scores, block.key, out=room("grad_query", *block.key.shape))
+        grad_key = torch.bmm(grad_scores.mT, block.query, out=room("grad_key", *block.key.shape))
+        _add(grad_query, recall, block.since if block.gated else None)
+        # the corrected values: (1 + beta overlaps) corrected = beta (V - since K S)
+        to_value = torch.bmm(block.inverse.mT, self.corrected, out=room("to_value", *gy.shape))
+        less = torch.bmm(to_value, block.corrected.mT, out=block.mixing)  # minus the system's gradient
+        pairs = torch.mul(less, block.overlaps, out=block.overlaps)
+        less.mul_(block.mask).mul_(block.beta).diagonal(dim1=-2, dim2=-1).zero_()
+        grad_key.baddbmm_(less, block.key, alpha=-1).baddbmm_(less.mT, block.key, alpha=-1)
+        recalled = torch.bmm(to_value, block.states.mT, out=block.erased)
+        grad_key.addcmul_(recalled, block.forgotten, value=-1)
+        by_key = self._dot(recalled, block.key)
+        if block.gated:
             by_key.mul_(block.since)
-        pairs = grad_system * block.overlaps
-        grad_beta = pairs.sum(-1, keepdim=True) + (to_value * block.value).sum(-1, keepdim=True) + by_key
-        grad_overlaps = grad_system.mul_(mask).mul_(block.beta)
-        grad_key.flatten(0, 1).baddbmm_((grad_overlaps + grad_overlaps.mT).flatten(0, 1), block.key.flatten(0, 1))
-        _add(grad_key, to_key, block.beta * block.since if gated else block.beta)
+        grad_beta = self._dot(to_value, block.value) - pairs.sum(-1, keepdim=True) - by_key
         # the state left to the next chunk: kept^T corrected
-        grad_kept = torch.matmul(block.corrected, self.later.mT)
-        _add(grad_key, grad_kept, block.until if gated else None)
-        self._store(into[0], block.part.groups, grad_query)
-        self._store(into[1], block.part.groups, grad_key)
-        self._store(into[2], block.part.heads, to_value.mul_(block.beta))
-        self._store(into[4], block.part.heads, grad_beta)
-        if gated:
-            pairs.mul_(block.beta).addcmul_(grad_scores, block.scores).diagonal(dim1=-2, dim2=-1).zero_()
-            since = by_key.mul_(block.beta) + (block.read * recall).sum(-1, keepdim=True)
-            until = (block.kept * grad_kept).sum(-1, keepdim=True)
-            whole = (states * self.later).sum((-2, -1))[..., None, None] * block.total
-            self._store(into[3], block.part.heads, _through_decays(pairs, since, until, whole))
-        return first
+        grad_kept = torch.bmm(block.corrected, self.later.mT, out=room("grad_kept", *block.key.shape))
+        _add(grad_key, grad_kept, block.until if block.gated else None)
+        if block.gated:
+            pairs.mul_(block.beta.neg()).addcmul_(grad_scores, block.scores).diagonal(dim1=-2, dim2=-1).zero_()
+            since = self._dot(block.read, recall) - by_key.mul_(block.beta)
+            whole = self._dot(block.states, self.later).sum(-2, keepdim=True) * block.total.view(-1, 1, 1)
+            crossing = _through_decays(pairs, since, self._dot(block.kept, grad_kept), whole)
+            self._store(into[3], part.heads, crossing)
+        self._store(into[0], part.groups, grad_query)
+        self._store(into[1], part.groups, grad_key)
+        self._store(into[2], part.heads, to_value.mul_(block.beta))
+        self._store(into[4], part.heads, grad_beta)
 
-    def _adjoints(self, adjoint: Tensor) -> Tensor:
+    def _dot(self, left: Tensor, right: Tensor) -> Tensor:
+        """Inner products of rows, (..., 1)."""
+        return torch.mul(left, right, out=self.room("products", *left.shape)).sum(-1, keepdim=True)
+
+    def _adjoints(self, adjoint: Tensor) -> None:
         """Fills `corrected`, the gradient of the corrected values, and `later`, that of the state after each chunk."""
-        block, gy = self.block, self.grad_y
-        shape, adjoint = adjoint.shape, adjoint.flatten(0, 1)
-        self.corrected = torch.matmul(block.mixing.mT, gy)
-        direct = torch.matmul(block.read.mT, gy)  # through the outputs
-        self.later = torch.empty_like(block.states[:-1])
-        for number in reversed(range(block.chunks)):
-            self.later[number] = adjoint
-            self.corrected[number].baddbmm_(block.kept[number], adjoint)
-            if block.decays is not None:
-                adjoint = adjoint * block.total[number]
-            adjoint = direct[number].add_(adjoint)
-            adjoint.baddbmm_(block.erased[number].mT, self.corrected[number], alpha=-1)
-        return adjoint.view(shape)
+        block, gy, flat = self.block, self.grad_y, adjoint.view(-1, *adjoint.shape[2:])
+        self.corrected = torch.bmm(block.mixing.mT, gy, out=self.room("grad_corrected", *gy.shape))
+        direct = torch.bmm(block.read.mT, gy, out=self.room("direct", *block.states.shape))  # through the outputs
+        self.later = self.room("later", *block.states.shape)
+        pieces = (self.later, self.corrected, direct, block.kept, block.erased)
+        back = reversed(list(enumerate(zip(*(block.each(tensor) for tensor in pieces), strict=True))))
+        state = flat
+        for number, (later, corrected, own, kept, erased) in back:
+            later.copy_(state)
+            corrected.baddbmm_(kept, later)
+            state = own.addcmul_(later, block.total[number]) if block.gated else own.add_(later)
+            state.baddbmm_(erased.mT, corrected, alpha=-1)
+        flat.copy_(state)
 
     def _store(self, into: Tensor | None, heads: slice, gradient: Tensor) -> None:
-        """Adds a (chunks, batch * heads, chunk, dim) gradient where it belongs; heads of a group add up."""
-        part = self.block.part
+        """Puts a (chunks * batch * heads, chunk, dim) gradient where it belongs; heads of a group add up."""
+        block, part = self.block, self.block.part
         assert into is not None  # log_decay alone may be missing, and is not stored then
-        target = into[part.sequences, self.block.span, heads]
-        gradient = self.block.untiled(gradient).flatten(1, 2)
+        target = into[part.sequences, block.span, heads].unflatten(1, (block.chunks, -1))
+        gradient = block.untiled(gradient)
         if heads is part.groups and part.per_group > 1:
-            gradient = gradient.unflatten(2, (-1, part.per_group)).sum(3)
-        target += gradient if target.ndim == 4 else gradient.squeeze(-1)
+            gradient = gradient.unflatten(3, (-1, part.per_group)).sum(4)
+        gradient = gradient if target.ndim == 5 else gradient.squeeze(-1)
+        if heads is part.groups and part.shared:
+            target.add_(gradient)
+        else:
+            target.copy_(gradient)
 
 
 def _add(target: Tensor, tensor: Tensor, factor: Tensor | None) -> None:
