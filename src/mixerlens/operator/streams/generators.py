@@ -21,6 +21,9 @@ from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
 
 
+PIECE = 2**20  # bytes of the temporaries of windows that are formed together
+
+
 @dataclass(frozen=True, eq=False)
 class Square:
     """Columns inject (batch, units, pairs, columns, dim), rows emit (batch, units, pairs, rows, dim), in the working
@@ -109,8 +112,8 @@ class Term:
             pieces.append((0, min(size, end), 1))
             lo = min(size, end)
         whole = (end - lo) // size
-        if whole:
-            pieces.append((lo, size, whole))
+        each = max(4, PIECE // (d.batch * d.heads * 2 * size * max(size, d.dim) * 8))
+        pieces += [(lo + k * size, size, min(each, whole - k)) for k in range(0, whole, each)]
         if lo + whole * size < end:
             pieces.append((lo + whole * size, end - lo - whole * size, 1))
         parts = [self._piece(*piece, size) for piece in pieces]
@@ -210,19 +213,19 @@ class Generators(Source):
     def block(self, lo: int) -> Tensor:
         found = [term.windows(lo, self.chunk, self.windows) for term in self.terms]
         self._parts = [part for _, part in found]
-        self._grows = self._grows or any(part.maps.may_grow for part in self._parts)
+        self._grows = any(part.maps.may_grow for part in self._parts)
         return reduce(torch.add, (intra for intra, _ in found))
 
     def squares(self) -> Iterator[Square]:
         while self._parts[0].windows > 1:
-            inject, units = self._columns([part.left() for part in self._parts])
+            inject, units = self._columns([part.left() for part in self._parts], self._grows)
             yield Square(self._rows([part.right() for part in self._parts], units), inject)
             self._parts = [part.merged() for part in self._parts]
         self._walking = [part.whole_emit() for part in self._parts] if self.earlier else []
 
     def keep(self) -> None:
         injects = [part.whole_inject() for part in self._parts]
-        inject, units = self._columns(injects)
+        inject, units = self._columns(injects, True)  # what comes later may grow
         passed, reach, columns = [part.maps for part in self._parts], None, None
         if self.bounded:
             columns = torch.cat(
@@ -241,14 +244,14 @@ class Generators(Source):
         found = zip(self.terms, self._walking, self._parts, strict=True)
         return torch.cat([term.sizes(x, part.maps.dense, emits=True) for term, x, part in found], -1)
 
-    def _columns(self, inject: list[Tensor]) -> tuple[Tensor, list[Tensor] | None]:
+    def _columns(self, inject: list[Tensor], scaled: bool) -> tuple[Tensor, list[Tensor] | None]:
         """Injects in the working dtype. In float32 each state dimension is measured in units of its largest inject:
         what grows on one side and shrinks on the other would leave the range."""
         units = None
-        if self._grows and self.dtype in (torch.float32, torch.complex64):
+        if scaled and self.dtype in (torch.float32, torch.complex64):
             units = [x.abs().amax(-2, keepdim=True) for x in inject]
-            units = [torch.where((u > 0) & torch.isfinite(u), u, 1) for u in units]
-            inject = [x / u for x, u in zip(inject, units, strict=True)]
+            units = [torch.where(torch.isfinite(u), u, 1) for u in units]
+            inject = [x / torch.where(u > 0, u, 1) for x, u in zip(inject, units, strict=True)]
         return self._cast(inject, emits=False), units
 
     def _rows(self, emit: list[Tensor], units: list[Tensor] | None) -> Tensor:

@@ -139,7 +139,8 @@ class SharedTile(Tile):
 
     def by_head(self) -> Iterator[Tile]:
         unit = _unit(self.right)
-        right, left = (self.right / unit).unsqueeze(-1), (self.left * unit).unsqueeze(-2)
+        seen = (self.right != 0).any(-1, keepdim=True)  # rows that grow must not meet columns of zeros as infinity
+        right, left = (self.right / unit).unsqueeze(-1), (self.left * unit * seen).unsqueeze(-2)
         for head in range(self.left.shape[1]):
             group, own = slice(head // self.each, head // self.each + 1), slice(head, head + 1)
             place = slice(self.heads.start + head, self.heads.start + head + 1)
