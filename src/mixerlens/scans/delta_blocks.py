@@ -98,11 +98,13 @@ class Block:
     def _inverse(self, room: Room) -> Tensor:
         """(I + beta overlaps)^-1, solved in float64 and cast back."""
         shape = self.overlaps.shape
-        system = room("system", *shape, dtype=torch.float64).copy_(self.overlaps).mul_(self.beta)
-        eye = torch.eye(self.steps, dtype=torch.float64, device=system.device).expand(shape)
-        wide = room("wide", *shape, dtype=torch.float64).mT  # in columns, as the solver wants it
-        torch.linalg.solve_triangular(system, eye, upper=False, unitriangular=True, out=wide)
-        return room("inverse", *shape).mT.copy_(wide)
+        # both in columns, as the solver wants them: else it makes copies
+        system, found = (room(name, *shape, dtype=torch.float64).mT for name in ("system", "found"))
+        torch.mul(self.overlaps, self.beta, out=room("inverse", *shape))
+        system.copy_(room("inverse", *shape))
+        found.copy_(torch.eye(self.steps, dtype=torch.float64, device=found.device))
+        torch.linalg.solve_triangular(system, found, upper=False, unitriangular=True, out=found)
+        return room("inverse", *shape).mT.copy_(found)
 
     def tiles(self, name: str, tensor: Tensor, per_group: int = 1) -> Tensor:
         """(batch, time, heads, dim) -> (chunks * batch * heads, chunk, dim), a copy with heads repeated."""
@@ -119,7 +121,7 @@ class Block:
         return tensor.unflatten(0, (self.chunks, -1)).unbind(0)
 
     def scan(self, state: Tensor) -> None:
-        """Carries the state (batch, heads, state, dim) over the block in place; `states` are those before each chunk."""
+        """Carries the state (batch, heads, state, dim) over the block in place; `states` are those before chunks."""
         flat = state.view(-1, *state.shape[2:])
         states = self.part.room("states", self.chunks + 1, *flat.shape)
         states[0] = flat

@@ -40,7 +40,8 @@ class Gradients:
         if block.gated:
             pairs.mul_(block.beta.neg()).addcmul_(grad_scores, block.scores).diagonal(dim1=-2, dim2=-1).zero_()
             since = self._dot(block.read, recall) - by_key.mul_(block.beta)
-            whole = self._dot(block.states, self.later).sum(-2, keepdim=True) * block.total.view(-1, 1, 1)
+            whole = torch.bmm(block.states.flatten(1).unsqueeze(1), self.later.flatten(1).unsqueeze(2))
+            whole.mul_(block.total.view(-1, 1, 1))
             crossing = _through_decays(pairs, since, self._dot(block.kept, grad_kept), whole)
             self._store(into[3], part.heads, crossing)
         self._store(into[0], part.groups, grad_query)
@@ -58,15 +59,19 @@ class Gradients:
         self.corrected = torch.bmm(block.mixing.mT, gy, out=self.room("grad_corrected", *gy.shape))
         direct = torch.bmm(block.read.mT, gy, out=self.room("direct", *block.states.shape))  # through the outputs
         self.later = self.room("later", *block.states.shape)
-        pieces = (self.later, self.corrected, direct, block.kept, block.erased)
-        back = reversed(list(enumerate(zip(*(block.each(tensor) for tensor in pieces), strict=True))))
-        state = flat
-        for number, (later, corrected, own, kept, erased) in back:
-            later.copy_(state)
-            corrected.baddbmm_(kept, later)
-            state = own.addcmul_(later, block.total[number]) if block.gated else own.add_(later)
+        later, direct, *pieces = (
+            block.each(tensor) for tensor in (self.later, direct, self.corrected, block.kept, block.erased)
+        )
+        later[-1].copy_(flat)
+        for number in reversed(range(block.chunks)):
+            corrected, kept, erased = (piece[number] for piece in pieces)
+            corrected.baddbmm_(kept, later[number])
+            state = later[number - 1] if number else flat  # the gradient of the state before the chunk
+            if block.gated:
+                torch.addcmul(direct[number], later[number], block.total[number], out=state)
+            else:
+                torch.add(direct[number], later[number], out=state)
             state.baddbmm_(erased.mT, corrected, alpha=-1)
-        flat.copy_(state)
 
     def _store(self, into: Tensor | None, heads: slice, gradient: Tensor) -> None:
         """Puts a (chunks * batch * heads, chunk, dim) gradient where it belongs; heads of a group add up."""
