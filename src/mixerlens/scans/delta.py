@@ -16,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mixerlens.scans.delta_blocks import parts
+from mixerlens.scans.delta_blocks import Part, parts
 from mixerlens.scans.delta_gradients import Gradients
 from mixerlens.scans.shapes import axes, check, grouped
+
+KEPT = 32 << 20  # bytes kept for the backward pass at most, but for the states between blocks
 
 
 def gated_delta_scan(
@@ -54,21 +56,35 @@ def gated_delta_scan(
 
 
 def _forward(query, key, value, log_decay, beta, initial_state, keep: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, last state, and if asked for the states before every block, (blocks, batch, heads, state, dim)."""
-    arguments = query, key, value, log_decay, beta
+    """Output, last state, and if asked for what the backward pass is spared: see `_kept`."""
     y, last = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (value, initial_state))
-    pieces = parts(*arguments)
-    kept = last.new_empty(max(part.count for part in pieces) if keep else 0, *last.shape)
+    pieces = parts(query, key, value, log_decay, beta)
+    kept = _kept(pieces, last) if keep else None
     with torch.inference_mode():  # calls cost less
+        _share(pieces, kept, filled=False)
         for part in pieces:
             state = part.state(initial_state).clone(memory_format=torch.contiguous_format)
             for number, block in enumerate(part.blocks()):
-                if keep:
+                if kept is not None and kept.ndim > 1:
                     part.state(kept)[number] = state
                 block.scan(state)
                 block.outputs(part.heads_of(y))
             part.state(last).copy_(state)
-    return y, last, kept
+    return y, last, kept if kept is not None else last.new_empty(0)
+
+
+def _kept(pieces: list[Part], state: Tensor) -> Tensor:
+    """Room for all that the blocks compute, in one row, or if that exceeds KEPT for the states before the blocks."""
+    needed = sum(part.needed for part in pieces)
+    if needed * state.element_size() <= KEPT:
+        return state.new_empty(needed)
+    return state.new_empty(max(part.count for part in pieces), *state.shape)
+
+
+def _share(pieces: list[Part], kept: Tensor | None, filled: bool) -> None:
+    if kept is not None and kept.ndim == 1:
+        for part, memory in zip(pieces, kept.split([part.needed for part in pieces]), strict=True):
+            part.keep(memory, filled)
 
 
 class _Scan(torch.autograd.Function):
@@ -87,10 +103,11 @@ class _Scan(torch.autograd.Function):
         into = [None if t is None else new(t, memory_format=torch.contiguous_format) for t in arguments]
         grad_initial = torch.empty_like(grad_last)
         with torch.inference_mode():
+            _share(pieces, kept, filled=True)
             for part in pieces:
                 adjoint = part.state(grad_last).clone(memory_format=torch.contiguous_format)
-                states = part.state(kept)[: part.count].unbind(0)[::-1]
-                for block, state in zip(part.blocks(back=True), states, strict=True):
+                states = [adjoint] * part.count if kept.ndim == 1 else part.state(kept)[: part.count].unbind(0)
+                for block, state in zip(part.blocks(back=True), reversed(states), strict=True):
                     block.scan(state.clone(memory_format=torch.contiguous_format))
                     Gradients(block, part.heads_of(grad_y)).run(adjoint, into)
                 part.state(grad_initial).copy_(adjoint)

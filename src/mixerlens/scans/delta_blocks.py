@@ -10,6 +10,7 @@ Axes are (chunks * sequences * heads, chunk, dim).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -37,6 +38,12 @@ class Part:
         self._chunks = max(1, MATRICES // (batch * count))  # of one block
         self._groups = blocks(time, CHUNK, GROUP * self._chunks)
         self.count = sum(-(-len(group) // self._chunks) for group in self._groups)
+        state, dim = self.key.shape[-1], self.value.shape[-1]
+        rows = batch * count * CHUNK
+        self._sizes = {"corrected": rows * dim, "erased": rows * state, "inverse": rows * CHUNK}  # numbers a chunk
+        self._sizes["states"] = batch * count * state * dim
+        self.needed = -(-time // CHUNK) * sum(self._sizes.values()) + self._sizes["states"]
+        self._memory, self.filled = None, False
 
     def heads_of(self, tensor: Tensor) -> Tensor:
         """This part of a (batch, time, heads, ...) tensor, a view."""
@@ -45,6 +52,20 @@ class Part:
     def state(self, tensor: Tensor) -> Tensor:
         """This part of a (..., batch, heads, state, dim) tensor, a view."""
         return tensor[..., self.sequences, self.heads, :, :]
+
+    def keep(self, memory: Tensor, filled: bool) -> None:
+        """What a block computes stays in `memory` (needed,), or, if that is `filled` already, is taken from there."""
+        chunks = -(-self.beta.shape[1] // CHUNK)
+        sizes = [chunks * size for size in self._sizes.values()]
+        sizes[-1] += self._sizes["states"]
+        self._memory, self.filled = dict(zip(self._sizes, memory.split(sizes), strict=True)), filled
+
+    def place(self, name: str, span: slice, *shape: int) -> Tensor:
+        """Where a block of these steps has its own: in the memory, or in a buffer that the next block overwrites."""
+        if self._memory is None:
+            return self.room(name, *shape)
+        first = span.start // CHUNK * self._sizes[name]
+        return self._memory[name][first : first + math.prod(shape)].view(shape)
 
     def blocks(self, back: bool = False) -> Iterator[Block]:
         """All blocks in the order of time, or back. A block lives until the next is asked for."""
@@ -89,22 +110,27 @@ class Block:
         self.mixing = torch.mul(self.scores, self.mask, out=room("mixing", *square))
         self.overlaps = torch.bmm(self.key, self.key.mT, out=room("overlaps", *square)).mul_(self.mask)
         self.overlaps.diagonal(dim1=-2, dim2=-1).zero_()
-        self.inverse = self._inverse(room)
+        self.inverse, self.corrected, self.erased = (
+            part.place(name, self.span, *shape)
+            for name, shape in (("inverse", square), ("corrected", self.value.shape), ("erased", self.key.shape))
+        )
+        if part.filled:
+            return
+        self._invert(room)
         asked = torch.mul(self.value, self.beta, out=room("asked", *self.value.shape))
-        self.corrected = torch.bmm(self.inverse, asked, out=room("corrected", *asked.shape))  # of S, see `scan`
+        torch.bmm(self.inverse, asked, out=self.corrected)  # as if S were 0, see `scan`
         asked = torch.mul(self.key, self.forgotten, out=room("asked", *self.key.shape))
-        self.erased = torch.bmm(self.inverse, asked, out=room("erased", *asked.shape))
+        torch.bmm(self.inverse, asked, out=self.erased)
 
-    def _inverse(self, room: Room) -> Tensor:
-        """(I + beta overlaps)^-1, solved in float64 and cast back."""
+    def _invert(self, room: Room) -> None:
+        """inverse = (I + beta overlaps)^-1, solved in float64 and cast back."""
         shape = self.overlaps.shape
         # both in columns, as the solver wants them: else it makes copies
         system, found = (room(name, *shape, dtype=torch.float64).mT for name in ("system", "found"))
-        torch.mul(self.overlaps, self.beta, out=room("inverse", *shape))
-        system.copy_(room("inverse", *shape))
+        system.copy_(torch.mul(self.overlaps, self.beta, out=self.inverse))
         found.copy_(torch.eye(self.steps, dtype=torch.float64, device=found.device))
         torch.linalg.solve_triangular(system, found, upper=False, unitriangular=True, out=found)
-        return room("inverse", *shape).mT.copy_(found)
+        self.inverse.copy_(found)
 
     def tiles(self, name: str, tensor: Tensor, per_group: int = 1) -> Tensor:
         """(batch, time, heads, dim) -> (chunks * batch * heads, chunk, dim), a copy with heads repeated."""
@@ -123,9 +149,11 @@ class Block:
     def scan(self, state: Tensor) -> None:
         """Carries the state (batch, heads, state, dim) over the block in place; `states` are those before chunks."""
         flat = state.view(-1, *state.shape[2:])
-        states = self.part.room("states", self.chunks + 1, *flat.shape)
-        states[0] = flat
+        states = self.part.place("states", self.span, self.chunks + 1, *flat.shape)
         self.states = states[:-1].flatten(0, 1)
+        if self.part.filled:
+            return
+        states[0] = flat
         pieces = zip(*(self.each(x) for x in (self.erased, self.kept, self.corrected)), strict=True)
         for number, (erased, kept, corrected) in enumerate(pieces):
             old, new = states[number], states[number + 1]

@@ -28,7 +28,7 @@ class Gradients:
         pairs = torch.mul(less, block.overlaps, out=block.overlaps)
         less.mul_(block.mask).mul_(block.beta).diagonal(dim1=-2, dim2=-1).zero_()
         grad_key.baddbmm_(less, block.key, alpha=-1).baddbmm_(less.mT, block.key, alpha=-1)
-        recalled = torch.bmm(to_value, block.states.mT, out=block.erased)
+        recalled = torch.bmm(to_value, block.states.mT, out=room("recalled", *block.key.shape))
         grad_key.addcmul_(recalled, block.forgotten, value=-1)
         by_key = self._dot(recalled, block.key)
         if block.gated:
@@ -40,8 +40,7 @@ class Gradients:
         if block.gated:
             pairs.mul_(block.beta.neg()).addcmul_(grad_scores, block.scores).diagonal(dim1=-2, dim2=-1).zero_()
             since = self._dot(block.read, recall) - by_key.mul_(block.beta)
-            whole = torch.bmm(block.states.flatten(1).unsqueeze(1), self.later.flatten(1).unsqueeze(2))
-            whole.mul_(block.total.view(-1, 1, 1))
+            whole = self._dot(block.states.flatten(1), self.later.flatten(1)).unsqueeze(-1) * block.total.view(-1, 1, 1)
             crossing = _through_decays(pairs, since, self._dot(block.kept, grad_kept), whole)
             self._store(into[3], part.heads, crossing)
         self._store(into[0], part.groups, grad_query)
