@@ -150,11 +150,19 @@ class Coefficients:
         return pooled.mT if self._transposed else pooled
 
     def reduce(
-        self, *wanted: reductions.Reduction, progress: Callable[[float], None] | None = None
+        self,
+        *wanted: reductions.Reduction,
+        progress: Callable[[float], None] | None = None,
+        skip: float | None = None,
     ) -> list[Tensor | tuple[Tensor, Tensor]]:
-        """Several summaries of ``mixerlens.operator.reductions`` in one pass over alpha, in the order given."""
+        """Several summaries of ``mixerlens.operator.reductions`` in one pass over alpha, in the order given.
+
+        skip: leave out tiles of linear readouts none of whose entries |alpha_ij| exceeds ``skip`` times the mass that
+        row i has nearer by; each result is then (value, missing), missing an upper bound of its distance to the exact
+        one. None computes everything.
+        """
         self._forward_only("reduce")
-        return reductions.reduce(self.dynamics, wanted, progress)
+        return reductions.reduce(self.dynamics, wanted, progress, skip)
 
     def state_rank(self, tol: float = 1e-6, cuts: int | str | Iterable[int] = 16) -> Int[Tensor, "batch heads"]:
         """Largest rank of alpha[t:, :t] over the cuts: (batch, heads) int.
