@@ -40,7 +40,7 @@ def rates(seconds: float = 2.0) -> dict[str, dict[str, float]]:
     for name, function in (("exp", torch.exp), ("exp2", torch.exp2)):
         add(f"{name} float32", "G/s", CACHED, lambda f=function: f(x, out=y))
     add("exp complex64", "G/s", CACHED, lambda: torch.exp(z))
-    measured = interleaved(calls, seconds)
+    measured = interleaved(calls, seconds, sample=seconds / 20)
     return {
         name: {"rate": work[name] / summary(samples)["median"] / 1e9, "unit": units[name]}
         for name, samples in measured.items()

@@ -83,7 +83,9 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
     flops = 0
     if case.flops is not None:
         calls["GEMM@0"], flops = machine.gemm()
-    samples = timing.interleaved(calls, 0.2 if quick else case.seconds, 1 if quick else timing.ROUNDS)
+    samples = timing.interleaved(
+        calls, 0.0 if quick else case.seconds, 1 if quick else timing.ROUNDS, 0.02 if quick else None
+    )
     for c in present:
         found = [timing.summary(samples[f"{c.name}@{n}"]) for n in lengths[c.name]]
         way, medians = ways[c.name], [s["median"] for s in found]

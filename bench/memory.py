@@ -25,23 +25,26 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Server:
-    """The process that forks. ``peak`` asks it; use it as a context manager."""
+    """The process that forks, started by the first ``peak``; use it as a context manager."""
 
     def __init__(self, threads: int) -> None:
         self._command = [sys.executable, "-m", "bench.memory", str(threads)]
         self._environment = environment(threads)
+        self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Server:
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
-        )
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        if self._process is not None:
+            self._process.communicate()  # closes its input, on which it ends
 
     def peak(self, case: Case, contender: str, size: Size) -> dict[str, Any]:
         """The bytes that one call added at its peak, and those of its result. Raises RuntimeError if it broke off."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
+            )
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None and answers is not None
         print(json.dumps([case.name, contender, dict(size)]), file=requests, flush=True)

@@ -81,7 +81,7 @@ def bars(document: Document) -> list[tuple[str, ...]]:
             alike.setdefault((bar["measure"], bar["bound"], bar["against"]), []).append(bar)
         for (measure, _, against), group in alike.items():
             ours = [quantity(measure, ways[bar["ours"]]) or "-" for bar in group]
-            if group[0]["ours"] != "mixerlens":
+            if len(group) > 1 or group[0]["ours"] != "mixerlens":
                 ours = [f"{bar['ours']} {shown}" for bar, shown in zip(group, ours, strict=True)]
             other = f"{quantity(measure, ways[against])} ({against})" if against else ""
             worst = _worst(group)

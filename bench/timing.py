@@ -17,9 +17,11 @@ def interleaved(
     calls: Mapping[str, Callable[[], Any]],
     budget: float,
     rounds: int = ROUNDS,
+    sample: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of every call, round-robin, until every contender has ``rounds`` and ``budget`` seconds are spent."""
+    sample = SAMPLE if sample is None else sample
     samples: dict[str, list[float]] = {name: [] for name in calls}
     start, done = clock(), 0
     while done < rounds or (clock() - start < budget and done < 100):
@@ -33,7 +35,7 @@ def interleaved(
                 call()
                 spent += (took := clock() - before)
                 samples[name].append(took)
-                if spent + took > SAMPLE:
+                if spent + took > sample:
                     break
         done += 1
     return samples
