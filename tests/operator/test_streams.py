@@ -59,7 +59,7 @@ def summaries(pixels=7):
 def dense(alpha: torch.Tensor, pixels=7) -> list:
     """What ``summaries`` say, from the whole matrix."""
     size, time = alpha.abs(), alpha.shape[-1]
-    lag = torch.arange(time)[:, None] - torch.arange(time)
+    away = torch.arange(time)[:, None] - torch.arange(time)
     edges = [p * time // pixels for p in range(pixels + 1)]
     cells = [
         torch.stack(
@@ -74,8 +74,8 @@ def dense(alpha: torch.Tensor, pixels=7) -> list:
     return [
         size.sum(-1).transpose(1, 2),
         size.sum(-2).transpose(1, 2),
-        ((size * lag.abs()).sum(-1) / size.sum(-1)).transpose(1, 2),
-        torch.stack([size.diagonal(-d, -2, -1).sum(-1) for d in range(time)], -1),
+        ((size * away.abs()).sum(-1) / size.sum(-1)).transpose(1, 2),
+        torch.stack([sum(size.diagonal(n, -2, -1).sum(-1) for n in {lag, -lag}) for lag in range(time)], -1),
         *cells,
         size.topk(5, -1).values.transpose(1, 2),
     ]

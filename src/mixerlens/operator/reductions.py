@@ -75,11 +75,15 @@ def reduce(
     summaries = [r for r in wanted if isinstance(r, Summary)]
     if skip is not None and len(summaries) < len(wanted):
         raise InputError("skip needs summaries of this module: a reduction of your own has no bound to give")
-    if len(summaries) == len(wanted) and streams.fits(d) and not _differentiated(d):
+    plain = len(summaries) == len(wanted) and not _differentiated(d)
+    if plain and streams.fits(d):
         missing = _streamed(d, summaries, progress, skip)
     else:
         missing = Missing(d, streams.padded(d))
-        _by_rows(d, wanted, progress)
+        if plain and streams.rows_fit(d):
+            _run(d, streams.row_streams(d), summaries, progress)
+        else:
+            _by_rows(d, wanted, progress)
     if skip is None:
         return [reduction.result() for reduction in wanted]
     return [r.result() if isinstance(r, TopK) else Bounded(r.result(), r.bound(missing)) for r in summaries]
@@ -100,8 +104,20 @@ def _streamed(
     largest = [r.needless for r in summaries if isinstance(r, TopK)]
     exact = skip is None and len(largest) < len(summaries)  # a sum needs every tile
     skipping = Skipping(d, streams.padded(d), skip, [] if exact else largest)
+    signs = any(r.signs for r in summaries)
+    _run(d, streams.streams(d, signs=signs, skipping=skipping), summaries, progress)
+    return skipping.missing
+
+
+def _run(
+    d: Mixer,
+    groups: Iterator[streams.Stream] | Iterator[streams.RowStream],
+    summaries: list[Summary],
+    progress: Callable[[float], None] | None,
+) -> None:
+    """Hand every tile to every summary."""
     with torch.no_grad(), streams.subnormals_as_zero():
-        for stream in streams.streams(d, signs=any(r.signs for r in summaries), skipping=skipping):
+        for stream in groups:
             told = -1.0
             for tile in stream:
                 for summary in summaries:
@@ -111,7 +127,6 @@ def _streamed(
                     progress((stream.heads.start + len(stream.heads) * told) / d.heads)
             if progress is not None:
                 progress(stream.heads.stop / d.heads)
-    return skipping.missing
 
 
 def _differentiated(mixer: Mixer) -> bool:

@@ -1,11 +1,24 @@
-"""|alpha| of linear readouts in big tiles that stay in the cache; see ``walk``."""
+"""|alpha| in big tiles that stay in the cache: ``walk`` for linear readouts, ``rows`` for all others."""
 
 from mixerlens.operator.streams.flush import subnormals_as_zero
+from mixerlens.operator.streams.rows import RowStream, row_streams, rows_fit
 from mixerlens.operator.streams.skipping import Bounded, Missing, Skipping
 from mixerlens.operator.streams.tile import TERMS, Places, Tile
 from mixerlens.operator.streams.walk import Stream, fits, padded, streams
 
 __all__ = [
-    "TERMS", "Bounded", "Missing", "Places", "Skipping", "Stream", "Tile", "fits", "padded", "streams",
+    "TERMS",
+    "Bounded",
+    "Missing",
+    "Places",
+    "RowStream",
+    "Skipping",
+    "Stream",
+    "Tile",
+    "fits",
+    "padded",
+    "row_streams",
+    "rows_fit",
+    "streams",
     "subnormals_as_zero",
-]  # fmt: skip
+]

@@ -20,7 +20,6 @@ from mixerlens.operator.streams.parts import Part, part
 from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
 
-
 PIECE = 2**20  # bytes of the temporaries of windows that are formed together
 
 

@@ -25,7 +25,7 @@ from mixerlens.support import Support
 
 TILE = 2 * 2**20  # bytes of a tile
 BLOCK = 2048  # tokens a block
-ROWS = 512  # rows that are skipped together
+ROWS = 256  # rows that are skipped together
 SHARED = 32  # tokens a chunk where heads share a product: beyond it, they do
 VECTORS = 4 * 2**20  # bytes of a head group's generators in float64, where there are several heads
 
@@ -33,16 +33,19 @@ VECTORS = 4 * 2**20  # bytes of a head group's generators in float64, where ther
 class Stream:
     """The tiles of one group of heads, each row's from near to far.
 
-    signs: whether the tiles must carry alpha beside |alpha|. skipping: what need not be computed.
+    signs: whether the tiles must carry alpha beside |alpha|. skipping: what need not be computed. block: tokens a
+    block, about.
     """
 
-    def __init__(self, mixer: Mixer, heads: range, buffers: Buffers, *, signs: bool, skipping: Skipping) -> None:
+    def __init__(
+        self, mixer: Mixer, heads: range, buffers: Buffers, *, signs: bool, skipping: Skipping, block: int | None = None
+    ) -> None:
         self.mixer, self.heads, self.signs, self.skipping = mixer, heads, signs, skipping
-        self.chunk, self.windows = shape(mixer)
+        self.chunk, self.windows = shape(mixer, block)
         self.size = self.chunk * self.windows
         known = Gram if Gram.fits(mixer) else Generators
         self.generators = known(mixer, self.chunk, self.windows, buffers, bounded=skipping.wanted)
-        self.borders = Borders(mixer.terms[0][0].support, mixer.time, padded(mixer), mixer.device)
+        self.borders = Borders(mixer.terms[0][0].support, mixer.time, padded(mixer) + self.size, mixer.device)
         self.buffers = buffers
         self.done = 0.0  # the fraction of all entries that has been handed out
 
@@ -149,10 +152,10 @@ class Stream:
                     )
 
 
-def shape(mixer: Mixer) -> tuple[int, int]:
+def shape(mixer: Mixer, block: int | None = None) -> tuple[int, int]:
     """Tokens a chunk and chunks a block."""
     chunk = SHARED if Gram.fits(mixer) else _chunk(mixer)
-    return chunk, length(mixer) // chunk
+    return chunk, length(mixer, block) // chunk
 
 
 def _chunk(mixer: Mixer) -> int:
@@ -163,10 +166,10 @@ def _chunk(mixer: Mixer) -> int:
     return wanted
 
 
-def length(mixer: Mixer) -> int:
+def length(mixer: Mixer, block: int | None = None) -> int:
     """Tokens a block."""
     size = max(SHARED, *(d.evolution.chunk for d, _ in mixer.terms))
-    while size < min(mixer.time, BLOCK):
+    while size < min(mixer.time, block or BLOCK):
         size *= 2
     return size
 
