@@ -87,12 +87,12 @@ def test_convolutions_are_triangular_products(time, dtypes):
 
 
 @pytest.mark.parametrize("act", [toeplitz.convolve, toeplitz.correlate])
-@pytest.mark.parametrize("time", [1, 6])
+@pytest.mark.parametrize("time", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_gradients_of_convolutions(act, time, dtype):
     for kernel_batch, batch, kernel_heads, heads in BATCHES:
-        kernel = torch.randn(kernel_batch, kernel_heads, time, dtype=dtype, requires_grad=True)
-        v = torch.randn(batch, heads, time, 2, dtype=dtype, requires_grad=True)
+        kernel = torch.randn(kernel_batch, min(kernel_heads, 2), time, dtype=dtype, requires_grad=True)
+        v = torch.randn(batch, min(heads, 2), time, 2, dtype=dtype, requires_grad=True)
         assert torch.autograd.gradcheck(act, (kernel, v))
 
 

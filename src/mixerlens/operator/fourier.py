@@ -28,6 +28,7 @@ class Fourier:
     def __init__(self, time: int, dtype: torch.dtype) -> None:
         self.time, self.size, self.complex = time, size_for(time), dtype.is_complex
         one = self.size * dtype.itemsize
+        self._buffers: dict[tuple[int, int, int], Tensor] = {}
         self.count = max(1, min(max(_SHARE, _CACHE // one), _LARGEST // one))
 
     def parts(self, batch: int, heads: int, m: int) -> Iterator[Part]:
@@ -43,8 +44,9 @@ class Fourier:
     def spectrum(self, signal: Tensor, conjugate: bool = False) -> Tensor:
         """(batch, heads, time, m) -> (batch, heads, m, frequencies), a fresh tensor."""
         batch, heads, time, m = signal.shape
-        padded = signal.new_empty(batch, heads, m, self.size)
-        padded[..., time:] = 0
+        padded = self._buffers.get((batch, heads, m))
+        if padded is None:  # what lies behind the signal is zero from the start and never written
+            padded = self._buffers[batch, heads, m] = signal.new_zeros(batch, heads, m, self.size)
         for lo in range(0, time, _ROWS):
             hi = min(lo + _ROWS, time)
             padded[..., lo:hi] = signal[..., lo:hi, :].mT
