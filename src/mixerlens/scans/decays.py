@@ -21,7 +21,7 @@ class Decays:
 
     def __init__(self, a: Tensor, dtype: torch.dtype) -> None:
         self.steps = a.shape[-1]
-        size = min(BLOCK, self.steps)
+        self.size = size = min(BLOCK, self.steps)
         count = -(-self.steps // size)
         a = torch.nn.functional.pad(a, (0, count * size - self.steps), value=1.0).unflatten(-1, (count, size))
         within = _products(a)  # (..., count, size, size)

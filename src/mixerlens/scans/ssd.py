@@ -52,19 +52,22 @@ def ssd_scan(
     return _Scan.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
-def _forward(x, dt, A, B, C, initial_state, keep: bool = False) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Output, last state, and if asked for the states before every block, part after part."""
-    y, last, kept = torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(initial_state), []
-    for part in parts(x, dt, A, B, C):
-        state, out = part.start(initial_state), part.of(y)
-        for block in part.blocks():
-            if keep:
-                kept.append(state.clone())
-            decays = part.decays(block)
-            for number, span in enumerate(block):
-                part.read(span, number, decays, state, out[:, span])
-                part.write(span, number, decays, state)
-        part.finish(state, last)
+def _forward(x, dt, A, B, C, initial_state, keep: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, last state, and if asked for the states before every block, (blocks, batch, heads, state, dim)."""
+    y, last = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, initial_state))
+    pieces = parts(x, dt, A, B, C)
+    kept = last.new_empty(len(pieces[0].blocks()) if keep else 0, *last.shape)
+    with torch.inference_mode():  # calls cost less
+        for part in pieces:
+            state, out = part.start(initial_state), part.of(y)
+            for first, block in enumerate(part.blocks()):
+                if keep:
+                    part.finish(state, kept[first])
+                decays = part.decays(block)
+                for number, span in enumerate(block):
+                    part.read(span, number, decays, state, out[:, span])
+                    part.write(span, number, decays, state)
+            part.finish(state, last)
     return y, last, kept
 
 
@@ -72,26 +75,28 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor):
         y, last, kept = _forward(*arguments, keep=True)
-        ctx.save_for_backward(*arguments[:-1], *kept)
+        ctx.save_for_backward(*arguments[:-1], kept)
         return y, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor):
-        *arguments, grad_y, grad_last = *ctx.saved_tensors, *outer
-        arguments, kept = arguments[:5], arguments[5:]
-        into = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in arguments]
+        (x, dt, A, B, C, kept), (grad_y, grad_last) = ctx.saved_tensors, outer
+        into = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, dt)]
+        into += [torch.zeros_like(A, dtype=torch.float64)]  # it adds up over all steps
+        into += [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in (B, C)]
         grad_initial = torch.empty_like(grad_last)
-        for part in parts(*arguments):
-            blocks = part.blocks()
-            starts, kept = kept[: len(blocks)], kept[len(blocks) :]
-            adjoint = part.start(grad_last)  # dL/dS_t as seen from the steps after t
-            for block, start in zip(reversed(blocks), reversed(starts), strict=True):
-                decays, states, state = part.decays(block), [start], start.clone()
-                for number, span in enumerate(block[:-1]):
-                    part.write(span, number, decays, state)
-                    states.append(state.clone())
-                for number in reversed(range(len(block))):
-                    part.gradients(block[number], number, decays, states[number], adjoint, grad_y, into)
-            part.finish(adjoint, grad_initial)
-        return *into, grad_initial
+        with torch.inference_mode():
+            for part in parts(x, dt, A, B, C):
+                adjoint = part.start(grad_last)  # dL/dS_t as seen from the steps after t
+                for block, start in zip(reversed(part.blocks()), reversed(kept.unbind(0)), strict=True):
+                    decays, state = part.decays(block), part.start(start)
+                    states = part.room("states", len(block), *state.shape)
+                    for number, span in enumerate(block):
+                        states[number] = state
+                        if number + 1 < len(block):
+                            part.write(span, number, decays, state)
+                    for number in reversed(range(len(block))):
+                        part.gradients(block[number], number, decays, states[number], adjoint, grad_y, into)
+                part.finish(adjoint, grad_initial)
+        return *into[:2], into[2].to(A.dtype), *into[3:], grad_initial

@@ -6,13 +6,12 @@ Axes inside are (batch, groups, heads a group, chunk, dim) where heads multiply 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from mixerlens.scans.cuts import blocks, cuts
 from mixerlens.scans.decays import Decays
+from mixerlens.scans.room import Room
 
 CHUNK = 64
 BLOCK = 8  # chunks whose decays are formed at once, and between which the state is kept for the backward pass
@@ -26,11 +25,9 @@ class Part:
         self.x, self.dt = self.of(x), self.of(dt)
         self.B, self.C = (tensor[sequences, :, groups] for tensor in (B, C))
         self.A = A[heads].unflatten(0, (self.count, -1))
-        batch, time, _, per_group, dim = self.x.shape
-        self.shape, size = (batch, self.count, per_group), min(CHUNK, time)
-        self.mask = x.new_empty(*self.shape, size, size)
-        self.written, self.product = x.new_empty(2, *self.shape, size, dim)
-        self.kept, self.recalled = x.new_empty(2, batch, self.count, size, per_group, dim)
+        batch, _, _, per_group, self.dim = self.x.shape
+        self.shape = batch, self.count, per_group
+        self.room = Room(x)
 
     def of(self, tensor: Tensor) -> Tensor:
         """(batch, time, heads, ...) -> (batch, time, groups, heads a group, ...), a view."""
@@ -57,71 +54,84 @@ class Part:
     def read(self, span: slice, number: int, decays: Decays, state: Tensor, out: Tensor) -> None:
         """The chunk's outputs, out (batch, chunk, groups, heads a group, dim)."""
         steps, (B, C) = span.stop - span.start, self._keys(span)
-        mask = decays.matrix(number, out=self.mask[..., :steps, :steps] if steps == self.mask.shape[-1] else None)
-        mask.mul_(torch.matmul(C, B.mT).unsqueeze(2))
-        own = torch.matmul(mask, self._written(span))
-        recalled = torch.matmul(C, state).unflatten(-1, self.kept.shape[-2:])
+        mask = self._mask(number, decays).mul_(torch.matmul(C, B.mT).unsqueeze(2))
+        own = torch.matmul(mask, self._written(span), out=self._by_head("own", steps))
+        recalled = torch.matmul(C, state, out=self._by_group("recalled", steps))
         since = decays.since[number].permute(0, 3, 1, 2).unsqueeze(-1)
-        torch.addcmul(own.permute(0, 3, 1, 2, 4), recalled.transpose(1, 2), since, out=out)
+        torch.addcmul(own.permute(0, 3, 1, 2, 4), self._heads(recalled).transpose(1, 2), since, out=out)
 
     def write(self, span: slice, number: int, decays: Decays, state: Tensor) -> None:
         """Carries the state over the chunk, in place."""
         B, kept = self._keys(span)[0], self._kept(span, number, decays)
         _carry(state, decays.total[number], B, kept)
 
+    def _by_head(self, name: str, rows: int, columns: int = 0) -> Tensor:
+        return self.room(name, *self.shape, rows, columns or self.dim)
+
+    def _by_group(self, name: str, rows: int) -> Tensor:
+        return self.room(name, *self.shape[:2], rows, self.shape[2] * self.dim)
+
+    def _heads(self, tensor: Tensor) -> Tensor:
+        """(..., heads a group * dim) -> (..., heads a group, dim)."""
+        return tensor.unflatten(-1, (self.shape[2], self.dim))
+
     def _keys(self, span: slice) -> tuple[Tensor, Tensor]:
         """B and C, (batch, groups, chunk, state)."""
         return self.B[:, span].transpose(1, 2), self.C[:, span].transpose(1, 2)
 
+    def _mask(self, number: int, decays: Decays) -> Tensor:
+        fits = decays.steps % decays.size == 0
+        return decays.matrix(number, out=self._by_head("mask", decays.steps, decays.steps) if fits else None)
+
     def _written(self, span: slice) -> Tensor:
         """dt x, (batch, groups, heads a group, chunk, dim)."""
-        out = self.written[..., : span.stop - span.start, :]
-        return torch.mul(*(t[:, span].movedim(1, 3) for t in (self.x, self.dt.unsqueeze(-1))), out=out)
+        x, step = (tensor[:, span].movedim(1, 3) for tensor in (self.x, self.dt.unsqueeze(-1)))
+        return torch.mul(x, step, out=self._by_head("written", span.stop - span.start))
 
     def _kept(self, span: slice, number: int, decays: Decays) -> Tensor:
         """dt x as the chunk's end remembers it, (batch, groups, chunk, heads a group * dim)."""
         step = self.dt[:, span].transpose(1, 2) * decays.until[number].movedim(-1, 2)
-        out = self.kept[:, :, : span.stop - span.start]
-        return torch.mul(self.x[:, span].transpose(1, 2), step.unsqueeze(-1), out=out).flatten(3)
+        out = self._by_group("kept", span.stop - span.start)
+        torch.mul(self.x[:, span].transpose(1, 2), step.unsqueeze(-1), out=self._heads(out))
+        return out
 
     def gradients(self, span, number: int, decays: Decays, state: Tensor, adjoint: Tensor, grad_y, into) -> None:
         """Adds the chunk's gradients to `into` (x, dt, A, B, C) and carries `adjoint` back over the chunk, in place."""
-        B, C = self._keys(span)
-        gy = self.of(grad_y)[:, span].movedim(1, 3).contiguous()
+        steps, (B, C) = span.stop - span.start, self._keys(span)
+        gy = self._by_head("gy", steps).copy_(self.of(grad_y)[:, span].movedim(1, 3))
         written, kept = self._written(span), self._kept(span, number, decays)
         since, until = (x.movedim(-1, 2).unsqueeze(-1) for x in (decays.since[number], decays.until[number]))
-        read = (gy.transpose(2, 3) * since).flatten(3)  # (batch, groups, chunk, heads a group * dim)
+        read = self._by_group("read", steps)
+        torch.mul(gy.transpose(2, 3), since, out=self._heads(read))
         # through the state the chunk starts from, and the one it leaves
         grad_C, grad_B = torch.matmul(read, state.mT), torch.matmul(kept, adjoint.mT)
-        grad_kept = torch.matmul(B, adjoint)
-        from_start = self._dot(torch.matmul(C, state), read)  # (batch, groups, chunk, heads a group)
-        to_end = self._dot(grad_kept, kept)
-        across = self._dot(state, adjoint).sum(2) * decays.total[number]
+        grad_kept = torch.matmul(B, adjoint, out=self._by_group("grad_kept", steps))
+        recalled = torch.matmul(C, state, out=self._by_group("recalled", steps))
+        from_start = self._heads(recalled.mul_(read)).sum(-1)  # (batch, groups, chunk, heads a group)
+        to_end = self._heads(torch.mul(grad_kept, kept, out=recalled)).sum(-1)
+        across = self._heads(torch.mul(state, adjoint, out=self._by_group("products", state.shape[2])).sum(2)).sum(-1)
+        across.mul_(decays.total[number])
         _carry(adjoint, decays.total[number], C, read)
         # within the chunk
         scores = torch.matmul(C, B.mT).unsqueeze(2)
-        mask = decays.matrix(number)
-        pairs = torch.matmul(gy, written.mT).mul_(mask)
+        mask = self._mask(number, decays)
+        pairs = torch.matmul(gy, written.mT, out=self._by_head("pairs", steps, steps)).mul_(mask)
         grad_scores = pairs.sum(2)
         grad_C += torch.matmul(grad_scores, B)
         grad_B += torch.matmul(grad_scores.mT, C)
-        grad_written = torch.matmul(mask.mul_(scores).mT, gy)
-        grad_written.addcmul_(grad_kept.unflatten(-1, self.kept.shape[-2:]).transpose(2, 3), until.transpose(2, 3))
+        grad_written = torch.matmul(mask.mul_(scores).mT, gy, out=self._by_head("grad_written", steps))
+        grad_written.addcmul_(self._heads(grad_kept).transpose(2, 3), until.transpose(2, 3))
         # the decay of step t: all pairs j < t <= i, and what crosses the chunk's ends
         pairs.mul_(scores).diagonal(dim1=-2, dim2=-1).zero_()
-        crossing = (pairs.sum(-2, dtype=torch.float64) - pairs.sum(-1, dtype=torch.float64)).movedim(-1, 2)
+        crossing = (pairs.sum(-2).double() - pairs.sum(-1)).movedim(-1, 2)
         grad_decay = _before(crossing + to_end) + from_start.double().flip(2).cumsum(2).flip(2) + across.unsqueeze(2)
-        x, step = self.x[:, span], self.dt[:, span]
-        grad_step = (grad_written.movedim(3, 1) * x).sum(-1) + (grad_decay.transpose(1, 2) * self.A).to(x.dtype)
+        grad_decay, x, step = grad_decay.transpose(1, 2), self.x[:, span], self.dt[:, span]
+        by_row = torch.mul(grad_written, x.movedim(1, 3), out=gy).sum(-1).movedim(-1, 1)
         torch.mul(grad_written.movedim(3, 1), step.unsqueeze(-1), out=self.of(into[0])[:, span])
-        self.of(into[1])[:, span] = grad_step
-        into[2][self.heads] += (grad_decay.transpose(1, 2) * step).sum((0, 1)).flatten()
+        self.of(into[1])[:, span] = by_row + grad_decay * self.A
+        into[2][self.heads] += (grad_decay * step).sum((0, 1)).flatten()
         for tensor, gradient in ((into[3], grad_B), (into[4], grad_C)):
             tensor[self.sequences, span, self.groups] += gradient.transpose(1, 2)
-
-    def _dot(self, left: Tensor, right: Tensor) -> Tensor:
-        """Heads' inner products of (batch, groups, rows, heads a group * dim) tensors."""
-        return (left * right).unflatten(-1, self.kept.shape[-2:]).sum(-1)
 
 
 def _carry(state: Tensor, total: Tensor, key: Tensor, value: Tensor) -> None:
@@ -136,7 +146,6 @@ def _before(x: Tensor) -> Tensor:
     return x.double().cumsum(2) - x
 
 
-def parts(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Iterator[Part]:
+def parts(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> list[Part]:
     """The arguments cut in parts of about MATRICES sequences times heads."""
-    for cut in cuts(x.shape[0], x.shape[2], B.shape[2], MATRICES):
-        yield Part(*cut, x, dt, A, B, C)
+    return [Part(*cut, x, dt, A, B, C) for cut in cuts(x.shape[0], x.shape[2], B.shape[2], MATRICES)]
