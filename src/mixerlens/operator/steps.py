@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.evolution import Diagonal, Evolution, Scalar
+from mixerlens.evolution import Diagonal, Scalar
 from mixerlens.shapes import spread, tile, wide
 
 BUFFER = 2 * 2**20  # bytes of a buffer of states
+SPAN = 64  # tokens whose inputs are prepared at once
 NARROW = 4  # values a head up to which steps win
 LONG = 4096  # numbers a step from which its overhead does not count
 
@@ -33,60 +34,76 @@ def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: 
     """
     kind = torch.promote_types(torch.promote_types(d.dtype, values.dtype), torch.float64)
     h = state.permute(0, 3, 2, 1).to(kind).contiguous()  # (batch, width, dim, heads): the heads are the long rows
-    batch, width, _, heads = h.shape
-    size = max(1, min(d.time, BUFFER // (h.numel() * kind.itemsize)))
-    states = h.new_empty(size, *h.shape)
-    out = torch.empty(batch, d.time, heads, width, dtype=torch.promote_types(d.coefficient_dtype, values.dtype))
-    out = out.to(values.device)
-    starts = range(0, d.time, size)
+    batch, width, dim, heads = h.shape
+    size = max(1, min(d.time, SPAN, BUFFER // (h.numel() * kind.itemsize)))
+    states, room = h.new_empty(size, *h.shape), h.new_empty(size, batch, 1, dim, heads)
+    dtype = torch.promote_types(d.coefficient_dtype, values.dtype)
+    out = torch.empty(batch, d.time, heads, width, dtype=dtype, device=values.device)
+    starts = range(0, d.time, SPAN)
     for lo in starts[::-1] if transposed else starts:
-        span = slice(lo, min(lo + size, d.time))
-        a, query, key, gate = _tokens(d, span.start, span.stop)
-        v = values[:, :, span].permute(2, 0, 3, 1).to(kind).unsqueeze(-2)
-        v = (v if transposed else v * gate).expand(-1, batch, -1, -1, heads)
-        seen = torch.mul(query if transposed else key, v, out=states[: v.shape[0]])
-        if transposed:
-            for t in reversed(range(seen.shape[0])):
-                h = a[t] * seen[t].add_(h)
-        else:
-            for t in range(seen.shape[0]):
-                h = seen[t].addcmul_(a[t], h)
-            h = h.clone()
-        read = key if transposed else query
-        y = read.mT.to(kind) @ seen if read.shape[-1] == 1 else (read * seen).sum(-2, keepdim=True)
-        y = y * gate if transposed else y
-        out[:, span] = d.readout(y).squeeze(-2).permute(1, 0, 3, 2)
+        hi = min(lo + SPAN, d.time)
+        tokens = _Tokens(d, lo, hi, room)
+        v = values[:, :, lo:hi].permute(2, 0, 3, 1).to(kind).unsqueeze(-2)
+        v = (v if transposed else v * tokens.gate).expand(-1, batch, -1, -1, heads).contiguous()
+        read, write = (tokens.key, tokens.query) if transposed else (tokens.query, tokens.key)
+        y = h.new_empty(hi - lo, batch, width, 1, heads)
+        tiles = range(0, hi - lo, size)
+        for first in tiles[::-1] if transposed else tiles:
+            tile_ = slice(first, min(first + size, hi - lo))
+            a, seen = tokens.decays(tile_), states[: tile_.stop - first]
+            torch.mul(write[tile_], v[tile_], out=seen)
+            each = list(zip(a.expand(len(seen), -1, -1, -1, -1).unbind(0), seen.unbind(0), strict=True))
+            if transposed:
+                for decay, s in reversed(each):
+                    torch.mul(decay, s.add_(h), out=h)
+            else:
+                before = h
+                for decay, s in each:
+                    before = s.addcmul_(decay, before)
+                h.copy_(before)
+            if read.shape[-1] == 1:
+                torch.matmul(read[tile_].mT, seen, out=y[tile_])
+            else:
+                torch.sum(read[tile_] * seen, -2, keepdim=True, out=y[tile_])
+        y = y.mul_(tokens.gate) if transposed else y
+        out[:, lo:hi] = d.readout(y).squeeze(-2).permute(1, 0, 3, 2)
     return out.transpose(1, 2), h.permute(0, 3, 2, 1)
 
 
-def _tokens(d: CoefficientDynamics, lo: int, hi: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """a, query, key (time, batch | 1, 1, dim | 1, heads | 1) and the scaling (time, batch | 1, 1, 1, heads | 1).
+class _Tokens:
+    """What the tokens of a span bring: query, key (time, batch | 1, 1, dim | 1, heads | 1) and gate, the scaling,
+    (time, batch | 1, 1, 1, heads | 1). It is 0 at padding, and so is the decay where a segment begins."""
 
-    The scaling is 0 at padding, and so is a where a segment begins.
-    """
-    query, key = (spread(tile(wide(x), lo, hi), d.heads) for x in (d.query, d.key))
-    one = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=d.device)
-    gate = one if d.scaling is None else wide(tile(d.scaling, lo, hi))
-    query, key, gate = (_ahead(x) for x in (query, key, gate.unsqueeze(-1)))
-    a = _decays(d.evolution, lo, hi)
-    if d.support.segments is not None:
-        segments = d.support.segments.to(d.device).mT[..., None, None, None]  # (time, batch, 1, 1, 1)
-        here, before = segments[lo:hi], torch.cat([segments[max(lo - 1, 0)][None], segments[lo : hi - 1]])
-        a, gate = a * ((here == before) & (here >= 0)), gate * (here >= 0)
-    return a, query, key, gate
+    def __init__(self, d: CoefficientDynamics, lo: int, hi: int, room: Tensor) -> None:
+        query, key = (spread(tile(wide(x), lo, hi), d.heads) for x in (d.query, d.key))
+        one = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=d.device)
+        gate = one if d.scaling is None else wide(tile(d.scaling, lo, hi))
+        kind = room.dtype
+        self.query, self.key, self.gate = (_ahead(x.to(kind)) for x in (query, key, gate.unsqueeze(-1)))
+        self.keeps: Tensor | None = None
+        if d.support.segments is not None:
+            segments = d.support.segments.to(d.device).mT[..., None, None, None]  # (time, batch, 1, 1, 1)
+            here, before = segments[lo:hi], torch.cat([segments[max(lo - 1, 0)][None], segments[lo : hi - 1]])
+            self.keeps, self.gate = (here == before) & (here >= 0), self.gate * (here >= 0)
+        e, self._room, self._rate = d.evolution, room, None
+        if isinstance(e, Diagonal) and e.rate is not None and e.step_size is not None and e.rate.shape[1] == 1:
+            self._rate = _ahead(wide(tile(e.rate, lo, lo + 1))).to(kind).contiguous()
+            self._given = _ahead(wide(tile(e.step_size, lo, hi).unsqueeze(-1))).to(kind).contiguous()
+        else:
+            assert isinstance(e, Diagonal | Scalar)
+            a = e.factor(lo, hi)
+            self._given = _ahead(a.unsqueeze(-1) if isinstance(e, Scalar) else a).to(kind).contiguous()
+
+    def decays(self, tokens: slice) -> Tensor:
+        """a (time, batch | 1, 1, dim | 1, heads | 1) of some tokens of the span."""
+        a = self._given[tokens]
+        if self._rate is not None:
+            shape = torch.Size([a.shape[0], max(a.shape[1], self._rate.shape[1]), 1, self._rate.shape[3], a.shape[4]])
+            room = self._room[: shape[0]]
+            a = torch.mul(a, self._rate, out=room if room.shape == shape else None).exp_()
+        return a if self.keeps is None else a * self.keeps[tokens]
 
 
 def _ahead(x: Tensor) -> Tensor:
     """(batch, heads, time, dim) -> (time, batch, 1, dim, heads)."""
     return x.permute(2, 0, 3, 1).unsqueeze(2)
-
-
-def _decays(evolution: Evolution, lo: int, hi: int) -> Tensor:
-    """a (time, batch | 1, 1, dim | 1, heads | 1)."""
-    if isinstance(evolution, Diagonal) and evolution.rate is not None and evolution.step_size is not None:
-        rate = wide(tile(evolution.rate, lo, hi if evolution.rate.shape[1] > 1 else lo + 1))
-        step = wide(tile(evolution.step_size, lo, hi).unsqueeze(-1))
-        return (_ahead(step).contiguous() * _ahead(rate).contiguous()).exp_()
-    assert isinstance(evolution, Diagonal | Scalar)
-    a = evolution.factor(lo, hi)
-    return _ahead(a.unsqueeze(-1) if isinstance(evolution, Scalar) else a).contiguous()
