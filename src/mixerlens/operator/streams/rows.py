@@ -6,6 +6,7 @@ readout and the row sum do to them is done in place, columns by rows as tiles ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,14 +19,15 @@ from mixerlens.evolution import Identity
 from mixerlens.normalizer import NoNormalizer, RowSum
 from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.skipping import Skipping
-from mixerlens.operator.streams.tile import Places, Tile
+from mixerlens.operator.streams.tile import Places, SharedTile, Tile
 from mixerlens.operator.streams.walk import Stream, fits
-from mixerlens.readout import Exp
+from mixerlens.readout import Exp, Softcap
 from mixerlens.readout import Identity as Linear
 from mixerlens.shapes import spread, tile
 
 LEAST, MOST = 8 * 2**20, 32 * 2**20  # bytes of a block of rows: as it should be, and as it may be
 FEWEST = 64  # rows a block, if they fit
+TAME = 40.0  # exp of scores up to this size needs no shift: sums of 1e17 and terms of 1e-18 are no matter
 ROWS = 256  # and no more than this
 
 
@@ -46,6 +48,18 @@ class Scores:
             self._query, self._key = (
                 spread(spread(x.to(d.dtype).transpose(1, 2), heads), d.heads) for x in (d.query, d.key)
             )
+            longest = torch.linalg.vector_norm(d.key, dim=-1).amax()
+            self._longest = float(longest if d.scaling is None else longest * d.scaling.abs().amax())
+
+    def largest(self, lo: int, hi: int) -> float:
+        """No logarithm of phi of these rows is larger in size."""
+        readout = self.d.readout
+        if isinstance(readout, Softcap):
+            return readout.cap
+        if self._tiles is not None or not isinstance(readout, Exp):
+            return math.inf
+        query = self._query if self._query.shape[2] == 1 else self._query[:, :, lo:hi]
+        return float(torch.linalg.vector_norm(query, dim=-1).amax()) * self._longest
 
     def into(self, out: Tensor, lo: int, hi: int, first: int) -> None:
         """The scores of rows lo .. hi and columns from first on: out (batch, heads, columns, rows)."""
@@ -95,19 +109,33 @@ class RowStream:
             first = min(d.support.first_column(lo) for d, _ in m.terms)
             last = hi if m.causal else m.time
             mask = _mask(m, (lo, hi), (first, last))
-            alpha = None
-            for n, ((d, weight), scores) in enumerate(zip(m.terms, self.scores, strict=True)):
-                part = self._coefficients(n, d, scores, (lo, hi), (first, last))
-                part = part if weight is None else weigh(part.mT, weight, lo, hi).mT
-                alpha = part if alpha is None else alpha.add_(part) if alpha.dtype == part.dtype else alpha + part
-            assert alpha is not None
-            positive = len(m.terms) == 1 and m.terms[0][1] is None and isinstance(m.terms[0][0].readout, Exp)
-            size = alpha if positive and not alpha.is_complex() else alpha.abs()
+            alpha, share = self._coefficients(0, (lo, hi), (first, last))
+            if len(m.terms) > 1 or m.terms[0][1] is not None:
+                alpha, share = self._added(alpha, share, (lo, hi), (first, last)), None
+            readout = m.terms[0][0].readout
+            size = alpha if readout.exponential and share is not None else alpha.abs()
             self.done = hi / m.time
-            yield from self._cut(size, alpha, mask, (lo, hi), (first, last))
+            yield from self._cut(size, alpha, share, mask, (lo, hi), (first, last))
+
+    def _added(self, alpha: Tensor, share: Tensor | None, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+        """The weighted sum of all parts; the first is given."""
+        total = None
+        for n, (_, weight) in enumerate(self.mixer.terms):
+            part, part_share = (alpha, share) if n == 0 else self._coefficients(n, rows, columns)
+            part = part if part_share is None else part * part_share.to(part.dtype)
+            part = weigh(part.mT, weight, *rows).mT
+            total = part if total is None else total + part
+        assert total is not None
+        return total
 
     def _cut(
-        self, size: Tensor, alpha: Tensor, mask: Tensor | None, rows: tuple[int, int], columns: tuple[int, int]
+        self,
+        size: Tensor,
+        alpha: Tensor,
+        share: Tensor | None,
+        mask: Tensor | None,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
     ) -> Iterator[Tile]:
         (lo, hi), (first, last) = rows, columns
         heads, place = slice(self.heads.start, self.heads.stop), Places(lo, hi - lo)
@@ -118,22 +146,26 @@ class RowStream:
             inside = None if mask is None else mask[..., span, :].unsqueeze(2)
             if mask is None and side == "diagonal":
                 inside = torch.ones(b - a, hi - lo, dtype=torch.bool, device=size.device).triu()
-            yield Tile(
-                heads, place, Places(a, b - a), side, size[..., span, :].unsqueeze(2), alpha[..., span, :].unsqueeze(2),
-                inside,
-            )  # fmt: skip
+            own = (heads, place, Places(a, b - a), side)
+            parts = (size[..., span, :].unsqueeze(2), alpha[..., span, :].unsqueeze(2), inside)
+            if share is None or side == "diagonal":  # of which there is little
+                scale = 1 if share is None else share.unsqueeze(-2).to(size.dtype)
+                yield Tile(*own, parts[0] * scale, parts[1] * scale, inside)
+            else:
+                ones = torch.ones(1, 1, 1, 1, dtype=torch.float64, device=size.device)
+                shape = (size.shape[0], size.shape[1], 1, b - a)
+                yield SharedTile(*own, *parts, share, ones.expand(shape))
 
-    def _coefficients(
-        self, n: int, d: CoefficientDynamics, scores: Scores, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> Tensor:
-        (lo, hi), (first, last) = rows, columns
+    def _coefficients(self, n: int, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """The n-th part's coefficients, columns by rows; where a second tensor (batch, heads, 1, rows) is given, times
+        it: what an exponential readout is divided by stays beside it."""
+        (lo, hi), (first, last), d, scores = rows, columns, self.mixer.terms[n][0], self.scores[n]
         shape = (d.batch, d.heads, last - first, hi - lo)
         x = self.buffers.take(f"scores {n}", shape, d.query, d.dtype)
         scores.into(x, lo, hi, first)
         if not (isinstance(d.normalizer, RowSum) and d.readout.exponential and not x.is_complex()):
             mask = d.support.mask(rows, columns, d.device)
-            shape = torch.Size(x.mT.shape)
-            return d.normalizer.coefficients(d.readout, x.mT, mask.expand(*shape[:2], -1, -1), rows).mT
+            return d.normalizer.coefficients(d.readout, x.mT, mask.expand(*shape[:2], -1, -1), rows).mT, None
         if not isinstance(d.readout, Exp):
             x.copy_(d.readout.log(x))
         mask = _mask(d, rows, columns)
@@ -142,14 +174,16 @@ class RowStream:
             own.masked_fill_(torch.ones(hi - lo, hi - lo, dtype=torch.bool, device=x.device).tril(-1), -torch.inf)
         else:
             x.masked_fill_(~mask, -torch.inf)
-        peak, sink = x.amax(-2, keepdim=True), d.normalizer.sink_scores(x)
+        sink, shift = d.normalizer.sink_scores(x), torch.zeros((), dtype=x.dtype, device=x.device)
+        if scores.largest(lo, hi) > TAME or (sink is not None and bool((sink.abs() > TAME).any())):
+            shift = x.amax(-2, keepdim=True)
+            shift = shift if sink is None else torch.maximum(shift, sink)
+            shift = torch.where(torch.isfinite(shift), shift, 0)  # rows without support
+            x.sub_(shift)
+        total = x.exp_().sum(-2, keepdim=True)
         if sink is not None:
-            peak = torch.maximum(peak, sink)
-        peak = torch.where(torch.isfinite(peak), peak, 0)  # rows without support
-        total = x.sub_(peak).exp_().sum(-2, keepdim=True)
-        if sink is not None:
-            total = total + torch.exp(sink - peak)
-        return x.div_(torch.where(total > 0, total, 1))
+            total = total + torch.exp(sink - shift)
+        return x, 1 / torch.where(total > 0, total, 1).to(torch.float64)
 
 
 def _mask(m: Mixer, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor | None:

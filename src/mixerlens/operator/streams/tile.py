@@ -154,7 +154,7 @@ class SharedTile(Tile):
     @cached_property
     def row_sums(self) -> tuple[Tensor, Tensor]:
         columns, unit = self.size.shape[-2], _unit(self.right)
-        terms = TERMS if columns % TERMS == 0 else columns
+        terms = next(n for n in (TERMS, TERMS // 2, TERMS // 4, columns) if columns % n == 0)
         within, blocks = _probes(terms, columns // terms, self.side, self.size.dtype, self.size.device)
         right = (self.right.abs() / unit).to(self.size.dtype).unflatten(-1, (-1, terms))
         right = right.unflatten(1, (-1, self.each)).movedim(2, 4)  # (batch, groups, pairs, blocks, heads, terms)
