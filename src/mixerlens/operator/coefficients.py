@@ -13,7 +13,7 @@ from torch import Tensor
 from mixerlens.composition import Mixer
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.operator import apply as algorithms
-from mixerlens.operator import linear, rank, recompute, reductions, streams
+from mixerlens.operator import linear, rank, recompute, reductions, sketch, streams
 from mixerlens.operator.memory import require
 from mixerlens.operator.tiles import RowTiles
 from mixerlens.shapes import spread
@@ -172,6 +172,17 @@ class Coefficients:
         """
         self._forward_only("state_rank")
         return rank.state_rank(self.dynamics, tol, cuts)
+
+    def state_rank_bounds(
+        self, tol: float = 1e-6, cuts: int | str | Iterable[int] = 16, probes: int = 64
+    ) -> sketch.RankBounds:
+        """(lower, upper) of ``state_rank`` over the same cuts, (batch, heads) int each, without holding alpha[t:, :t].
+
+        Certified from ``probes`` random columns (see ``mixerlens.operator.sketch``): lower never exceeds their number,
+        and upper is the size of the block where they are too few.
+        """
+        self._forward_only("state_rank_bounds")
+        return sketch.bounds(self.dynamics, tol, cuts, probes)
 
     def _block(self, rows: Sequence[int], columns: Sequence[int] | slice) -> Tensor:
         d, tiles = self.dynamics, RowTiles(self.dynamics)
