@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.normalizer import NoNormalizer
 from mixerlens.operator import apply, blocks, scan
 from mixerlens.operator.memory import TEMPORARY
 from mixerlens.operator.streams.buffers import Buffers
@@ -65,19 +66,20 @@ def _swept_moments(d: CoefficientDynamics, order: int) -> Tensor:
             last, here = d.support.segments[:, lo - 1], d.support.segments[:, lo]
             state = state * (last == here).to(d.device)[:, None, None, None]
         y, state = scan.numerators(block, powers.expand(d.batch, d.heads, -1, -1), state)
-        parts.append(_moved(y, after[:, None]))
-        state = _moved(state, torch.full((1, 1), float(hi - lo), dtype=torch.float64, device=d.device))
-    return torch.cat(parts, 2) / apply.normalizer_rows(d)
+        parts.append(_moved(y, after))
+        if hi < d.time:
+            state = _moved(state, torch.full((1,), float(hi - lo), dtype=torch.float64, device=d.device))
+    moments = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    return moments if type(d.normalizer) is NoNormalizer else moments / apply.normalizer_rows(d)
 
 
 def _moved(moments: Tensor, by: Tensor) -> Tensor:
-    """sum (x + by)^p from sum x^p, p on the last axis; by (rows, 1)."""
-    columns = moments.unbind(-1)
-    moved = [
-        sum(comb(p, k) * by[:, 0] ** (p - k) * columns[k] for k in range(p + 1))  # binomial
-        for p in range(len(columns))
-    ]
-    return torch.stack([torch.as_tensor(m) for m in moved], -1)
+    """sum (x + by)^p from sum x^p, p on the last axis, by binomial sums; by (rows | 1)."""
+    columns = list(moments.unbind(-1))
+    for p in reversed(range(1, len(columns))):
+        for k in range(p):
+            columns[p] = torch.addcmul(columns[p], columns[k], comb(p, k) * by ** (p - k))
+    return torch.stack(columns, -1)
 
 
 def _tiled_moments(d: CoefficientDynamics, order: int) -> Tensor:
