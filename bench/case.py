@@ -25,7 +25,7 @@ class Contender:
     another quantity than the case's reference. ladder: for a way that does not reach
     the case's length, candidate lengths; ``fits`` (size -> bytes) says which of them the memory allows, and the time
     at the case's own length is extrapolated by the contender's own fitted exponent.
-    remark: what is to be said of the result at the measured size.
+    remark: what is to be said of the result at the measured size. peer: not ours.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Contender:
     ladder: tuple[int, ...] = ()
     fits: Callable[[Size], float] | None = None
     remark: Callable[[Any], str] | None = None
+    peer: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Case:
     length: str = "time"
     memory: bool = True
     note: str = ""
-    seconds: float = 8.0  # to spend on timing, once every contender has its three rounds
+    seconds: float = 8.0  # to spend on timing, once every contender has its rounds
+    rounds: int = 3
 
     def contender(self, name: str) -> Contender:
         return next(c for c in self.contenders if c.name == name)

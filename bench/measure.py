@@ -19,7 +19,7 @@ def run(case: Case, quick: bool, memory: Server, say: Say) -> Row:
     size = dict(case.quick if quick else case.size)
     row: Row = {"case": case.name, "title": case.title, "size": size, "note": case.note,
                 "flops_note": case.flops_note, "quick": quick}  # fmt: skip
-    ways: dict[str, Row] = {c.name: {} for c in case.contenders}
+    ways: dict[str, Row] = {c.name: {"peer": c.peer} for c in case.contenders}
     row["contenders"] = ways
     present = []
     for c in case.contenders:
@@ -84,7 +84,7 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
     if case.flops is not None:
         calls["GEMM@0"], flops = machine.gemm()
     samples = timing.interleaved(
-        calls, 0.0 if quick else case.seconds, 1 if quick else timing.ROUNDS, 0.02 if quick else None
+        calls, 0.0 if quick else case.seconds, 1 if quick else case.rounds, 0.02 if quick else None
     )
     for c in present:
         found = [timing.summary(samples[f"{c.name}@{n}"]) for n in lengths[c.name]]

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-ROUNDS = 3  # at least; a contender slower than SLOW seconds a call gets no more, one slower than SLOWEST only two
-SLOW, SLOWEST = 3.0, 12.0
+ROUNDS = 3  # at least; more while there is time for what takes less than a few seconds
+FEWER = ((30.0, 1), (5.0, 2), (3.0, 3))  # what takes longer than so many seconds a call gets so many rounds, no more
 SAMPLE = 0.4  # seconds of one contender in one round, in as many calls as fit
 
 
@@ -27,7 +27,7 @@ def interleaved(
     while done < rounds or (clock() - start < budget and done < 100):
         for name, call in calls.items():
             taken = min(samples[name], default=0.0)
-            if (done >= rounds and taken > SLOW) or (done >= 2 and taken > SLOWEST):
+            if done >= next((few for limit, few in FEWER if taken > limit), done + 1):
                 continue
             spent = 0.0
             while True:

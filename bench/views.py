@@ -59,8 +59,8 @@ def linear(name: str, dynamics: Callable[[Inputs], Any], dense: Callable[[Inputs
     )
 
 
-def statistics(operator: Any, **how: Any) -> Outputs:
-    """Row mass, column mass and mean distance of |alpha| in one pass: (batch, time, heads) each."""
+def statistics(operator: Any, **how: Any) -> tuple[Any, ...]:
+    """Row mass, column mass and mean distance of |alpha| in one pass, as ``reduce`` gives them."""
     from mixerlens.operator.reductions import ColumnMass, MeanDistance, RowMass
 
     return tuple(operator.reduce(RowMass(), ColumnMass(), MeanDistance(), **how))

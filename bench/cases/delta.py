@@ -65,7 +65,7 @@ def _scaled(out: Outputs) -> Outputs:
 
 def _both(name: str, forward) -> Contender:
     prepare = lambda given: with_leaves(transformers.scaled_back(given))  # noqa: E731
-    return Contender(name, forward_backward(forward, GRADIENTS), prepare, _scaled, transformers.DELTA)
+    return Contender(name, forward_backward(forward, GRADIENTS), prepare, _scaled, transformers.DELTA, peer=True)
 
 
 CASES = (
@@ -78,7 +78,7 @@ CASES = (
         gate=SIZE | {"time": 500},
         contenders=(
             Contender("mixerlens", coefficients, tolerance=OURS),
-            Contender("full triangular solve", plain.delta_solve),
+            Contender("full triangular solve", plain.delta_solve, peer=True),
         ),
         reference=exact_coefficients,
         bars=(Bar("speed", "mixerlens", 14, "full triangular solve"),),
@@ -93,7 +93,9 @@ CASES = (
         gate=SIZE | {"time": 300},
         contenders=(
             Contender("mixerlens", forward_backward(ours, GRADIENTS), with_leaves, tolerance=OURS),
-            Contender("recurrence by unbind", forward_backward(plain.delta_recurrence, GRADIENTS), with_leaves),
+            Contender(
+                "recurrence by unbind", forward_backward(plain.delta_recurrence, GRADIENTS), with_leaves, peer=True
+            ),
             _both("transformers chunked", transformers.gated_delta),
             _both("naive recurrence", transformers.recurrent_gated_delta),
         ),

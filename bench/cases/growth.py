@@ -13,8 +13,8 @@ from bench.case import OURS, Bar, Case, Contender, Inputs, Size
 from bench.cases import attention, delta, mamba1, mamba2
 from bench.gradients import exact_gradients, forward_backward, leaves
 
-LENGTHS = (4096, 8192, 16384, 32768, 65536, 131072)
-CORE_LENGTHS = (4096, 8192, 16384, 32768)
+LENGTHS = (4096, 8192, 16384, 32768, 131072)
+CORE_LENGTHS = (4096, 8192, 32768)
 # a family of each kind of evolution
 CORE = {
     "mamba2": "scalar",
@@ -68,6 +68,7 @@ def grown(
         bars=tuple(Bar("exponent", way.name, 1.1) for way in ways),
         lengths=LENGTHS,
         seconds=0.0,
+        rounds=2,
     )
 
 
@@ -150,6 +151,7 @@ CASES = (
         reference=lambda given: (),
         lengths=CORE_LENGTHS,
         seconds=0.0,
+        rounds=2,
         note="up to 32,768 tokens; log-linear attention's state itself grows as log L",
     ),
 )  # fmt: skip

@@ -52,10 +52,7 @@ def delta_dense(given: Inputs) -> Tensor:
 
 def skipping(dynamics: Any) -> list[Any]:
     """The statistics as (value, upper bound of what is missing) each."""
-    from mixerlens.operator import reductions
-
-    wanted = [reductions.RowMass(), reductions.ColumnMass(), reductions.MeanDistance()]
-    return reductions.reduce(dynamics, wanted, skip=SKIP)
+    return list(views.statistics(dynamics.operator(), skip=SKIP))
 
 
 def values(out: list[Any]) -> Outputs:

@@ -68,7 +68,7 @@ def _trace(kind: str, title: str) -> Case:
         size=SIZE,
         quick=QUICK,
         contenders=(
-            Contender("plain forward", forward, needs=("transformers",), tolerance=EXACT),
+            Contender("plain forward", forward, needs=("transformers",), tolerance=EXACT, peer=True),
             Contender("mixerlens", trace, needs=("transformers",), tolerance=EXACT),
         ),
         reference=exact,
@@ -85,7 +85,8 @@ def _import(modules: str) -> Contender:
         done = subprocess.run(command, env=environment(1), capture_output=True, text=True, check=True)
         return (torch.tensor([float(done.stdout)]),)
 
-    return Contender(f"import {modules}" if modules == "torch" else "mixerlens", run)
+    peer = "mixerlens" not in modules
+    return Contender(f"import {modules}" if peer else "mixerlens", run, peer=peer)
 
 
 CASES = (

@@ -78,7 +78,7 @@ CASES = (
         gate=SIZE | {"batch": 1, "time": 4000, "features": 32},
         contenders=(
             Contender("mixerlens", kernel, tolerance=OURS),
-            Contender("complex exponentials", plain.s4d_kernel),
+            Contender("complex exponentials", plain.s4d_kernel, peer=True),
         ),
         reference=exact_kernel,
         bars=(Bar("speed", "mixerlens", 60, "complex exponentials"),),
@@ -92,7 +92,7 @@ CASES = (
         gate=SIZE | {"batch": 1, "time": 1000, "features": 16},
         contenders=(
             Contender("mixerlens", forward_backward(layer, GRADIENTS), with_leaves, tolerance=OURS),
-            Contender("plain S4D", forward_backward(plain.s4d, GRADIENTS), with_leaves),
+            Contender("plain S4D", forward_backward(plain.s4d, GRADIENTS), with_leaves, peer=True),
         ),
         reference=exact_gradients(recurrence, GRADIENTS),
         bars=(Bar("speed", "mixerlens", 7, "plain S4D"),),

@@ -23,7 +23,11 @@ def with_skip(given: Inputs) -> Inputs:
     return given | {"D": torch.zeros(given["x"].shape[-1])}
 
 
-FORWARD = Contender("mambapy", scan, with_skip, needs=NEEDS)
+FORWARD = Contender("mambapy", scan, with_skip, needs=NEEDS, peer=True)
 BOTH = Contender(
-    "mambapy", forward_backward(scan, _GRADIENTS), lambda given: leaves(with_skip(given), _GRADIENTS), needs=NEEDS
+    "mambapy",
+    forward_backward(scan, _GRADIENTS),
+    lambda given: leaves(with_skip(given), _GRADIENTS),
+    needs=NEEDS,
+    peer=True,
 )

@@ -45,4 +45,4 @@ def bytes_at_peak(size: Size) -> float:
     return 5 * 4 * size["channels"] * size["state"] * size["time"] ** 2
 
 
-STATISTICS = Contender("TransformerLens", statistics, cached, needs=NEEDS, ladder=LADDER, fits=bytes_at_peak)
+STATISTICS = Contender("TransformerLens", statistics, cached, needs=NEEDS, peer=True, ladder=LADDER, fits=bytes_at_peak)

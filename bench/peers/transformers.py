@@ -64,12 +64,13 @@ def _turned_back(out: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return x.transpose(1, 2), dt.transpose(1, 2), a, b.transpose(1, 2), c.transpose(1, 2)
 
 
-MAMBA_FORWARD = Contender("transformers", mamba, channels_first, lambda y: (y.transpose(1, 2),), MAMBA)
+MAMBA_FORWARD = Contender("transformers", mamba, channels_first, lambda y: (y.transpose(1, 2),), MAMBA, peer=True)
 MAMBA_BOTH = Contender(
     "transformers",
     forward_backward(mamba, _MAMBA_GRADIENTS),
     lambda given: leaves(channels_first(given), _MAMBA_GRADIENTS),
     _turned_back,
     MAMBA,
+    peer=True,
 )
-MAMBA2_FORWARD = Contender("transformers", mamba2, needs=MAMBA2)
+MAMBA2_FORWARD = Contender("transformers", mamba2, needs=MAMBA2, peer=True)

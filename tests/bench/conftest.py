@@ -54,7 +54,7 @@ def make_case(monkeypatch):
         return Case(
             name="squares",
             title="Squares",
-            contenders=(Contender("mixerlens", squares), Contender("peer", peer, needs=needs)),
+            contenders=(Contender("mixerlens", squares), Contender("peer", peer, needs=needs, peer=True)),
             reference=lambda given: (given["x"].double() ** 2,),
             **settings | more,
         )

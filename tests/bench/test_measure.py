@@ -56,7 +56,7 @@ def test_a_way_that_breaks_is_red_with_its_reason_in_one_line(make_case, memory)
 def test_a_peer_that_is_not_installed_is_said_to_be_missing(make_case, memory):
     row, _ = run(make_case(needs=("no_such_package.of_ours",), breaks=True, seconds=0.01), memory)
     assert row["status"] == "green"
-    assert row["contenders"]["peer"] == {"missing": "no_such_package"}
+    assert row["contenders"]["peer"] == {"peer": True, "missing": "no_such_package"}
     assert row["bars"][0]["value"] is None
     assert row["bars"][0]["met"] is None
 
