@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,8 @@ def test_a_finite_state_is_found(name, readout):
 
 def test_bad_requests_are_refused():
     op = softmax(8).operator()
-    for bad in ({"tol": 0.0}, {"tol": 1.0}, {"probes": 0}, {"cuts": [8]}):
+    requests: list[dict[str, Any]] = [{"tol": 0.0}, {"tol": 1.0}, {"probes": 0}, {"cuts": [8]}]
+    for bad in requests:
         with pytest.raises(InputError):
             op.state_rank_bounds(**bad)
     with pytest.raises(UnsupportedError, match="causal"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -20,14 +21,14 @@ from mixerlens.support import Support
 from ..evolution import plain, test_blocks, test_kinds, test_rank_one
 from ..evolution.case import EvolutionCase, PositiveCase
 
-TIME = 301
+TIME = 211
 KINDS = {
     name: case
     for module in (test_kinds, test_blocks, test_rank_one)
     for name, case in vars(module).items()
     if isinstance(case, type) and issubclass(case, EvolutionCase) and case not in (EvolutionCase, PositiveCase)
 }
-SEGMENTS = torch.tensor([[-1] * 4 + [0] * 150 + [1] * 147, [3] * 200 + [9] * 96 + [-1] * 5])
+SEGMENTS = torch.tensor([[-1] * 4 + [0] * 90 + [1] * 117, [3] * 140 + [9] * 66 + [-1] * 5])
 SUPPORTS = {
     "causal": {},
     "window": {"window": 70},
@@ -42,6 +43,10 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(walk, "BLOCK", 64)
     monkeypatch.setattr(walk, "ROWS", 16)
     monkeypatch.setattr(walk, "TILE", 2**14)
+
+
+def reduced(d, *wanted, **how) -> list[Any]:
+    return d.operator().reduce(*wanted, **how)
 
 
 def summaries(pixels=7):
@@ -75,7 +80,9 @@ def dense(alpha: torch.Tensor, pixels=7) -> list:
         size.sum(-1).transpose(1, 2),
         size.sum(-2).transpose(1, 2),
         ((size * away.abs()).sum(-1) / size.sum(-1)).transpose(1, 2),
-        torch.stack([sum(size.diagonal(n, -2, -1).sum(-1) for n in {lag, -lag}) for lag in range(time)], -1),
+        torch.stack(
+            [torch.stack([size.diagonal(n, -2, -1).sum(-1) for n in {lag, -lag}]).sum(0) for lag in range(time)], -1
+        ),
         *cells,
         size.topk(5, -1).values.transpose(1, 2),
     ]
@@ -84,10 +91,13 @@ def dense(alpha: torch.Tensor, pixels=7) -> list:
 def agree(found: list, alpha: torch.Tensor, bar: float) -> None:
     *others, (values, indices) = found
     *wanted, largest = dense(alpha)
-    for got, want in zip(others, wanted, strict=True):
+    mass = wanted[0]
+    for n, (got, want) in enumerate(zip(others, wanted, strict=True)):
         known = ~torch.isnan(want)
         assert torch.equal(torch.isnan(got), ~known)
-        assert (got - want)[known].abs().max() <= bar * want[known].abs().max()
+        # a row that has cancelled to a small part of the others' mass divides by what rounding has left of it
+        weight = mass / mass.max() if n == 2 else torch.ones_like(want.abs())
+        assert ((got - want).abs() * weight)[known].max() <= bar * want[known].abs().max()
     filled = indices >= 0
     assert (values.abs() - torch.where(filled, largest, 0)).abs().max() <= bar * largest.max()
     assert (largest[~filled] == 0).all()  # only where the support is smaller
@@ -104,7 +114,7 @@ def test_every_kind(name, precision):
     d = case.dynamics(p, readout)
     assert streams.fits(d)
     bar = 1e-12 if precision == "double" else max(1e-6, case.float32_bar)
-    agree(d.operator().reduce(*summaries()), case.alpha(case.scores(p), readout), bar)
+    agree(reduced(d, *summaries()), case.alpha(case.scores(p), readout), bar)
 
 
 @pytest.mark.parametrize("support", SUPPORTS)
@@ -115,7 +125,7 @@ def test_borders(name, support):
     eta = torch.linspace(0.5, 2, TIME, dtype=torch.float64)[None, :, None]
     d = case.dynamics(p, support=Support(**where), normalizer=PerToken(eta))
     assert streams.fits(d)
-    agree(d.operator().reduce(*summaries()), case.alpha(case.scores(p), "identity", eta=eta, **where), 1e-12)
+    agree(reduced(d, *summaries()), case.alpha(case.scores(p), "identity", eta=eta, **where), 1e-12)
 
 
 def shared(decay, time=TIME, heads=6, groups=2, dtype=torch.float64, **options):
@@ -150,7 +160,7 @@ def test_shared_products(decay, dtype):
     bar = 1e-12 if dtype == torch.float64 else 1e-6
     if decay == "grows, then shrinks" and dtype == torch.float32:
         return  # 1e71 is no float32
-    agree(d.operator().reduce(*summaries()), oracle_coefficients(d), bar)
+    agree(reduced(d, *summaries()), oracle_coefficients(d), bar)
 
 
 def test_shared_products_with_a_border_and_a_row_sum():
@@ -158,7 +168,7 @@ def test_shared_products_with_a_border_and_a_row_sum():
     d = shared(DECAYS["mild"], **options)
     d = CoefficientDynamics(d.query.abs(), d.key.abs(), d.evolution, scaling=d.scaling, **options)
     assert walk.Gram.fits(d)
-    agree(d.operator().reduce(*summaries()), oracle_coefficients(d), 1e-10)
+    agree(reduced(d, *summaries()), oracle_coefficients(d), 1e-10)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +184,7 @@ def test_decays_given_by_logarithms(log, dtype):
     if log == -torch.inf:
         g = torch.where(torch.rand(1, TIME, 2, 3) < 0.05, log, -0.1).double()
     d = CoefficientDynamics(q, k, Diagonal(log_decay=g))
-    agree(d.operator().reduce(*summaries()), oracle_coefficients(d), 1e-12 if dtype == torch.float64 else 1e-6)
+    agree(reduced(d, *summaries()), oracle_coefficients(d), 1e-12 if dtype == torch.float64 else 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -191,7 +201,7 @@ def test_what_shrinks_and_then_grows_is_not_lost(dtype):
     assert alpha[0, 0, 210:, :40].min() > 0.1 and alpha.max() < 10
     wanted = (reductions.RowMass(), reductions.ColumnMass(), reductions.Heatmap(16))
     want = alpha.sum(-1).mT, alpha.sum(-2).mT, alpha.unflatten(-1, (16, 16)).unflatten(-3, (16, 16)).mean((-1, -3))
-    for got, exact in zip(d.operator().reduce(*wanted), want, strict=True):
+    for got, exact in zip(reduced(d, *wanted), want, strict=True):
         assert (got - exact).abs().max() <= (1e-12 if dtype == torch.float64 else 1e-6) * exact.max()
 
 
@@ -205,7 +215,7 @@ def test_sums_of_mixers(readout):
     how = {} if readout is None else {"readout": readout}
     parts = (CoefficientDynamics(q, k, Delta(w, beta)), CoefficientDynamics(k, q, Diagonal(decay=decay), **how))
     d = CoefficientSum(parts, (0.7, -torch.rand(1, TIME, 2, dtype=torch.float64)))
-    agree(d.operator().reduce(*summaries()), oracle_coefficients(d), 1e-12)
+    agree(reduced(d, *summaries()), oracle_coefficients(d), 1e-12)
 
 
 @pytest.mark.parametrize("time", [1, 2, 31, 64, 65, 128, 200])
@@ -214,7 +224,7 @@ def test_lengths(time):
         p = case.leaves(max(time, 6))
         d = case.dynamics(p).select_tokens(0, time)
         wanted = (reductions.RowMass(), reductions.MeanDistance(), reductions.MassByLag(), reductions.TopK(3))
-        row, distance, lag, (values, _) = d.operator().reduce(*wanted)
+        row, distance, lag, (values, _) = reduced(d, *wanted)
         size = case.alpha(case.scores(p))[..., :time, :time].abs()
         assert (row - size.sum(-1).transpose(1, 2)).abs().max() <= 1e-12 * size.max()
         lags = (torch.arange(time)[:, None] - torch.arange(time)).abs()
@@ -235,7 +245,7 @@ def test_subnormals_are_flushed_inside_only():
 def test_progress_is_told_once_a_block_and_ends_at_one():
     case = KINDS["TestDeltaGated"]()
     told: list[float] = []
-    case.dynamics(case.leaves(TIME)).operator().reduce(reductions.RowMass(), progress=told.append)
+    reduced(case.dynamics(case.leaves(TIME)), reductions.RowMass(), progress=told.append)
     assert told == sorted(told) and told[-1] == 1.0 and len(told) < 40
 
 

@@ -15,7 +15,7 @@ from mixerlens.readout import Exp, Softcap
 from mixerlens.support import Support
 
 from ..evolution import test_kinds as kinds
-from .test_streams import SEGMENTS, TIME, agree, summaries
+from .test_streams import SEGMENTS, TIME, agree, reduced, summaries
 
 SUPPORTS = {
     "causal": {},
@@ -48,7 +48,7 @@ def test_nonlinear_readouts(name, readout, support):
     d = case.dynamics(p, readout, normalizer=normalizer, support=Support(**where))
     assert not streams.fits(d) and streams.rows_fit(d)
     alpha = case.alpha(case.scores(p, causal), readout, **where, **({"row_sum": True} if summed else {}))
-    agree(d.operator().reduce(*summaries()), alpha, 1e-12)
+    agree(reduced(d, *summaries()), alpha, 1e-12)
 
 
 @pytest.mark.parametrize("readout", [Exp(), Softcap(2.0)])
@@ -57,14 +57,14 @@ def test_single_precision_with_groups_and_a_sink(readout):
     q, k = torch.randn(2, TIME, 6, 8), torch.randn(2, TIME, 2, 8)
     sink = torch.linspace(-1, 2, 6)
     d = CoefficientDynamics(q, k, readout=readout, normalizer=RowSumSink(sink), support=Support(segments=SEGMENTS))
-    agree(d.operator().reduce(*summaries()), oracle_coefficients(d), 1e-6)
+    agree(reduced(d, *summaries()), oracle_coefficients(d), 1e-6)
 
 
 def test_scores_far_beyond_the_range_of_exp():
     torch.manual_seed(1)
     q, k = (60 * torch.randn(1, TIME, 2, 4, dtype=torch.float64) for _ in range(2))
     d = CoefficientDynamics(q, k, readout=Exp(), normalizer=RowSum())
-    row, column, *_ = d.operator().reduce(*summaries())
+    row, column, *_ = reduced(d, *summaries())
     assert (row - 1).abs().max() <= 1e-12
     alpha = oracle_coefficients(d)
     assert (column - alpha.sum(-2).mT).abs().max() <= 1e-9 * column.max()  # scores of 1e4 are rounded to 1e-12
@@ -76,7 +76,7 @@ def test_differences_of_attention():
     one, other = (CoefficientDynamics(a, b, readout=Exp(), normalizer=RowSum()) for a, b in ((q, k), (k, q)))
     linear = CoefficientDynamics(q, k, support=Support(window=30))
     d = CoefficientSum((one, other, linear), (1.0, -0.4, torch.rand(1, TIME, 2, dtype=torch.float64)))
-    agree(d.operator().reduce(*summaries()), oracle_coefficients(d), 1e-12)
+    agree(reduced(d, *summaries()), oracle_coefficients(d), 1e-12)
 
 
 def test_a_normalised_linear_readout_with_a_window():
@@ -85,4 +85,4 @@ def test_a_normalised_linear_readout_with_a_window():
     p = p | {"query": p["query"].abs(), "key": p["key"].abs()}
     d = case.dynamics(p, normalizer=RowSum(), support=Support(window=25))
     alpha = case.alpha(case.scores(p), "identity", row_sum=True, window=25)
-    agree(d.operator().reduce(*summaries()), alpha, 1e-9)
+    agree(reduced(d, *summaries()), alpha, 1e-9)

@@ -18,6 +18,8 @@ from mixerlens.operator.streams import Bounded, Stream, walk
 from mixerlens.readout import Exp
 from mixerlens.support import Support
 
+from .test_streams import reduced
+
 TIME = 420
 
 
@@ -106,9 +108,9 @@ def summaries():
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_certificates_hold(mixer, dtype, skip, entries):
     d, _, exact = case(mixer, dtype)
-    found = d.operator().reduce(*summaries(), skip=skip)
+    found = reduced(d, *summaries(), skip=skip)
     computed, entries[0] = entries[0], 0
-    d.operator().reduce(*summaries())
+    reduced(d, *summaries())
     assert all(isinstance(x, Bounded) for x in found)
     noise = 1e-12 if dtype == torch.float64 else 1e-6
     for n, ((value, missing), want) in enumerate(zip(found, exact, strict=True)):
@@ -154,7 +156,7 @@ def test_top_k_leaves_out_only_what_cannot_matter(mixer, entries):
     d, alpha, _ = case(mixer, torch.float64)
     values, indices = d.operator().top_k(6)
     computed, entries[0] = entries[0], 0
-    d.operator().reduce(reductions.TopK(6), reductions.RowMass())
+    reduced(d, reductions.TopK(6), reductions.RowMass())
     want = alpha.abs().topk(6, -1).values.transpose(1, 2)
     filled = indices >= 0
     assert (values.abs() - torch.where(filled, want, 0)).abs().max() <= 1e-12 * want.max()
@@ -167,9 +169,9 @@ def test_nothing_is_left_out_of_what_does_not_decay(entries):
     torch.manual_seed(2)
     q, k = vectors(2, 3)
     d = CoefficientDynamics(q, k, Diagonal(decay=torch.full((1, 1, 2, 3), 1.001, dtype=torch.float64)))
-    ((row, missing),) = d.operator().reduce(reductions.RowMass(), skip=1e-6)
+    ((row, missing),) = reduced(d, reductions.RowMass(), skip=1e-6)
     computed, entries[0] = entries[0], 0
-    d.operator().reduce(reductions.RowMass())
+    reduced(d, reductions.RowMass())
     assert computed == entries[0] and (missing == 0).all() and torch.isfinite(row).all()
 
 
@@ -177,11 +179,11 @@ def test_a_readout_without_bounds_is_computed_in_full():
     torch.manual_seed(3)
     q, k = vectors(2, 3)
     d = CoefficientDynamics(q, k, readout=Exp())
-    for found, want in zip(d.operator().reduce(*summaries(), skip=0.1), d.operator().reduce(*summaries()), strict=True):
+    for found, want in zip(reduced(d, *summaries(), skip=0.1), reduced(d, *summaries()), strict=True):
         assert torch.equal(found.value, want) and (found.missing == 0).all()
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.0, float("nan")])
 def test_bad_shares_are_refused(bad):
     with pytest.raises(InputError, match="skip"):
-        decaying().operator().reduce(reductions.RowMass(), skip=bad)
+        reduced(decaying(), reductions.RowMass(), skip=bad)

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from mixerlens.composition import Mixer
 from mixerlens.errors import InputError
 from mixerlens.operator import streams
-from mixerlens.operator.streams import TERMS, Bounded, Missing, Places, Skipping, Tile
+from mixerlens.operator.streams import TERMS, Bounded, Missing, Places, Side, Skipping, Tile
 from mixerlens.operator.tiles import RowBlock, RowTiles
 
 
@@ -49,6 +49,11 @@ class Summary:
     def bound(self, missing: Missing) -> Tensor:
         """How far each number of the result may be from that of all of alpha."""
         raise NotImplementedError
+
+    def bounded(self, missing: Missing) -> Bounded:
+        value = self.result()
+        assert isinstance(value, Tensor)
+        return Bounded(value, self.bound(missing))
 
     def update(self, block: RowBlock, size: Tensor) -> None:
         for tile in cut(block, size):
@@ -86,7 +91,7 @@ def reduce(
             _by_rows(d, wanted, progress)
     if skip is None:
         return [reduction.result() for reduction in wanted]
-    return [r.result() if isinstance(r, TopK) else Bounded(r.result(), r.bound(missing)) for r in summaries]
+    return [r.result() if isinstance(r, TopK) else r.bounded(missing) for r in summaries]
 
 
 def _by_rows(d: Mixer, wanted: Sequence[Reduction], progress: Callable[[float], None] | None) -> None:
@@ -143,9 +148,9 @@ def _differentiated(mixer: Mixer) -> bool:
 def cut(block: RowBlock, size: Tensor) -> Iterator[Tile]:
     """A block of whole rows as tiles: the columns before the rows, the rows' own, and those after them."""
     heads, rows = slice(block.heads.start, block.heads.stop), Places(block.lo, block.hi - block.lo)
-    for side, lo, hi in (
-        ("before", block.first, block.lo), ("diagonal", block.lo, block.hi), ("after", block.hi, block.last)
-    ):  # fmt: skip
+    sides: list[tuple[Side, int, int]]
+    sides = [("before", block.first, block.lo), ("diagonal", block.lo, block.hi), ("after", block.hi, block.last)]
+    for side, lo, hi in sides:
         if lo < hi:
             inside = slice(lo - block.first, hi - block.first)
             parts = (x[..., inside].mT.unsqueeze(2) for x in (size, block.coefficients, block.mask))

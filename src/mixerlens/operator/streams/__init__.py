@@ -3,7 +3,7 @@
 from mixerlens.operator.streams.flush import subnormals_as_zero
 from mixerlens.operator.streams.rows import RowStream, row_streams, rows_fit
 from mixerlens.operator.streams.skipping import Bounded, Missing, Skipping
-from mixerlens.operator.streams.tile import TERMS, Places, Tile
+from mixerlens.operator.streams.tile import TERMS, Places, Side, Tile
 from mixerlens.operator.streams.walk import Stream, fits, padded, streams
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Missing",
     "Places",
     "RowStream",
+    "Side",
     "Skipping",
     "Stream",
     "Tile",

@@ -106,7 +106,8 @@ class Term:
 
     def _factors(self, d: CoefficientDynamics, lo: int, size: int, count: int) -> tuple[Tensor, Tensor, Tensor, Maps]:
         """intra, emit, inject (batch, heads, count, size, ...) and maps by the evolution's own factors."""
-        pieces, end = [], min(lo + size * count, d.time)
+        pieces: list[tuple[int, int, int]] = []
+        end = min(lo + size * count, d.time)
         if d.evolution.begins and lo == 0:  # the first window has an A_0 of its own
             pieces.append((0, min(size, end), 1))
             lo = min(size, end)
@@ -115,10 +116,10 @@ class Term:
         pieces += [(lo + k * size, size, min(each, whole - k)) for k in range(0, whole, each)]
         if lo + whole * size < end:
             pieces.append((lo + whole * size, end - lo - whole * size, 1))
-        parts = [self._piece(*piece, size) for piece in pieces]
-        found = sum(number for *_, number in pieces)
-        intra, emit, inject = (torch.cat(x, 2) if len(x) > 1 else x[0] for x in list(zip(*parts, strict=True))[:3])
-        carried = [(m, number) for (*_, m), (*_, number) in zip(parts, pieces, strict=True)]
+        parts = [self._piece(start, length, number, size) for start, length, number in pieces]
+        found = sum(number for _, _, number in pieces)
+        intra, emit, inject = (x[0] if len(x) == 1 else torch.cat(x, 2) for x in _columns(parts))
+        carried = [(p[3], piece[2]) for p, piece in zip(parts, pieces, strict=True)]
         if found < count:
             beyond = (0, 0, 0, 0, 0, count - found)
             intra, emit, inject = (pad(x, beyond) for x in (intra, emit, inject))
@@ -153,6 +154,10 @@ class Term:
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True) if dense else x.abs()
         readout = self.dynamics.readout
         return size * abs(readout.scale) if emits and isinstance(readout, RealPart) else size
+
+
+def _columns(parts: list[tuple[Tensor, Tensor, Tensor, Maps]]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    return [p[0] for p in parts], [p[1] for p in parts], [p[2] for p in parts]
 
 
 def row_factors(d: CoefficientDynamics, weight: Tensor | None) -> Tensor | None:

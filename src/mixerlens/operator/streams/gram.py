@@ -30,9 +30,9 @@ class Gram(Source):
     @staticmethod
     def fits(mixer: Mixer) -> bool:
         """One system with a scalar evolution, whose queries and keys are shared by several heads."""
-        if len(mixer.terms) > 1:
+        (d, _), *more = mixer.terms
+        if more:
             return False
-        d = mixer.terms[0][0]
         scalar = type(d.evolution) in (Scalar, Identity)
         read = d.readout.linear and not (isinstance(d.readout, RealPart) and d.dtype.is_complex)
         return scalar and read and max(d.query.shape[2], d.key.shape[2]) < d.heads

@@ -19,7 +19,7 @@ from mixerlens.evolution import Identity
 from mixerlens.normalizer import NoNormalizer, RowSum
 from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.skipping import Skipping
-from mixerlens.operator.streams.tile import Places, SharedTile, Tile
+from mixerlens.operator.streams.tile import Places, SharedTile, Side, Tile
 from mixerlens.operator.streams.walk import Stream, fits
 from mixerlens.readout import Exp, Softcap
 from mixerlens.readout import Identity as Linear
@@ -109,11 +109,11 @@ class RowStream:
             first = min(d.support.first_column(lo) for d, _ in m.terms)
             last = hi if m.causal else m.time
             mask = _mask(m, (lo, hi), (first, last))
+            (head, first_weight), *more = m.terms
             alpha, share = self._coefficients(0, (lo, hi), (first, last))
-            if len(m.terms) > 1 or m.terms[0][1] is not None:
+            if more or first_weight is not None:
                 alpha, share = self._added(alpha, share, (lo, hi), (first, last)), None
-            readout = m.terms[0][0].readout
-            size = alpha if readout.exponential and share is not None else alpha.abs()
+            size = alpha if head.readout.exponential and share is not None else alpha.abs()
             self.done = hi / m.time
             yield from self._cut(size, alpha, share, mask, (lo, hi), (first, last))
 
@@ -139,7 +139,8 @@ class RowStream:
     ) -> Iterator[Tile]:
         (lo, hi), (first, last) = rows, columns
         heads, place = slice(self.heads.start, self.heads.stop), Places(lo, hi - lo)
-        for side, a, b in (("before", first, lo), ("diagonal", lo, hi), ("after", hi, last)):
+        sides: list[tuple[Side, int, int]] = [("before", first, lo), ("diagonal", lo, hi), ("after", hi, last)]
+        for side, a, b in sides:
             if a >= b:
                 continue
             span = slice(a - first, b - first)

@@ -127,7 +127,7 @@ class Stream:
         else:
             size = values.abs_()
         signed = values if self.signs else None
-        if square is None or square.left is None:
+        if square is None or square.left is None or square.right is None:
             heads = slice(self.heads.start + heads.start, self.heads.start + heads.stop)
             return Tile(heads, rows, columns, side, size, signed, mask)
         each = len(self.heads) // self.generators.units
