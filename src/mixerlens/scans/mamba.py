@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mixerlens import native
 from mixerlens.scans.mamba_gradients import Gradients
 from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, Part, parts, shape
 from mixerlens.scans.shapes import axes, check
@@ -54,15 +55,20 @@ def selective_scan(
         return x.new_zeros(batch, 0, channels), initial_state
     arguments = (x, dt, A, B, C, initial_state)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)):
-        return _forward(*arguments)[:2]
+        library = native.takes(*arguments)
+        return _forward(*arguments)[:2] if library is None else native.forward(library, *arguments)[:2]
     return _Scan.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, dt, A, B, C, initial_state):
-        ctx.every = _steps_between_kept(x, A)
-        y, state, kept = _forward(x, dt, A, B, C, initial_state, ctx.every)
+        ctx.library = native.takes(x, dt, A, B, C, initial_state)
+        if ctx.library is None:
+            ctx.every = _steps_between_kept(x, A)
+            y, state, kept = _forward(x, dt, A, B, C, initial_state, ctx.every)
+        else:
+            y, state, (kept, ctx.every) = native.forward(ctx.library, x, dt, A, B, C, initial_state, KEPT)
         ctx.save_for_backward(x, dt, A, B, C, kept)
         return y, state
 
@@ -71,6 +77,8 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor):
         x, dt, A, B, C, kept = ctx.saved_tensors
         grad_y, grad_state = outer
+        if ctx.library is not None:
+            return native.backward(ctx.library, x, dt, A, B, C, native.Kept(kept, ctx.every), grad_y, grad_state)
         into = {name: torch.empty_like(t, memory_format=torch.contiguous_format) for name, t in (("x", x), ("dt", dt))}
         into |= {
             name: torch.zeros_like(t, memory_format=torch.contiguous_format)
