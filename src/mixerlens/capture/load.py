@@ -6,13 +6,12 @@ weights_only=True.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from mixerlens.capture.checkpoint import (
     refuse_nonmember,
     refuse_pickled_objects,
 )
+from mixerlens.capture.gguf import quick_reading
 from mixerlens.capture.quiet import quiet
 from mixerlens.errors import InputError, MixerLensError, ModelError, UnsupportedError
 
@@ -217,27 +217,19 @@ def _gguf(path: Path, dtype: torch.dtype | None) -> Loaded:
     where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     folder = str(path.parent)
     try:
-        with quiet(), _no_gguf_bar():
+        with quiet(), quick_reading():
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype or torch.float32, output_loading_info=True, trust_remote_code=False, **where
             )
     except Exception as error:
         raise ModelError(f"{path} cannot be read as GGUF: {one_line(error)}") from error
     unused = check_complete(info, model, str(path))
-    return Loaded(_plain_experts(model), str(path), lambda: _read_tokenizer(folder, **where), unused)
 
+    def tokenizer() -> Any:
+        with quick_reading():
+            return _read_tokenizer(folder, **where)
 
-@contextlib.contextmanager
-def _no_gguf_bar() -> Iterator[None]:
-    """The reader of .gguf files has a progress bar of its own that no setting turns off."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-
-    bar = reader.tqdm
-    reader.tqdm = lambda tensors, **_: tensors  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        reader.tqdm = bar
+    return Loaded(_plain_experts(model), str(path), tokenizer, unused)
 
 
 def _model_class(transformers: Any, config: Any) -> Any:
