@@ -61,7 +61,7 @@ def test_what_it_prints_and_writes():
     assert written["passed"] is True
     assert list(written["accelerated"].values()) == ["selective_scan"] * 3
     assert list(written["unchanged"]) == ["model.layers.2.self_attn"]
-    assert len([c for c in written["checks"] if c["check"] == "mixer"]) == 6
+    assert len([c for c in written["checks"] if c["check"] == "mixer"]) == 9  # three mixers, three variants
 
 
 def test_padded_inputs():
@@ -113,6 +113,22 @@ def test_a_wrong_state_is_found(monkeypatch, name):
         certificate = fast.certify(SHORT)
     assert {("mixer", "model"), ("mixer", "float64"), ("step", "plain")} <= failing(certificate)
     assert found(certificate, "logits")[0].status == "pass"
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_what_goes_wrong_late_is_found(monkeypatch, name):
+    """After the first block of a scan's chunks, where a certificate's own tokens do not reach."""
+    axis = 2 if name == "mamba" else 1
+
+    def change(y):
+        late = torch.ones(y.shape[axis], dtype=y.dtype)
+        late[520:] = 1.5
+        return y * late.view([-1 if k == axis else 1 for k in range(y.dim())])
+
+    wrong(monkeypatch, name, on_output(change))
+    with ml.accelerate(tiny.stirred(name)) as fast:
+        certificate = fast.certify(SHORT)
+    assert failing(certificate) == {("mixer", "long")}
 
 
 @pytest.mark.parametrize("name", ONE_EACH)

@@ -12,8 +12,10 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.evolution import Delta, Diagonal, Rotation, Scalar
 from mixerlens.normalizer import PerToken, RowSum
+from mixerlens.operator import oracle_coefficients
 from mixerlens.readout import Exp, Relu
 
+from ..evolution import plain
 from ..evolution.case import randn, unit
 from ..evolution.plain import error
 
@@ -144,3 +146,36 @@ def test_what_is_no_tensor_is_refused_in_one_line():
 def test_a_mixer_prints_on_one_line():
     mixer = CoefficientDynamics(randn(1, 5, 2, 3), randn(1, 5, 2, 3), Scalar(log_decay=-torch.rand(1, 5, 2)))
     assert repr(mixer) == ("CoefficientDynamics(batch 1, heads 2, time 5, dim 3; Scalar evolution, Identity readout)")
+
+
+def test_rates_that_change_in_time():
+    """Every token's own rate counts, in tiles too."""
+    torch.manual_seed(0)
+    evolution = Diagonal(rate=-torch.rand(1, 90, 4, 3).double(), step_size=torch.rand(2, 90, 4).double())
+    d = CoefficientDynamics(torch.randn(2, 90, 1, 3).double(), torch.randn(2, 90, 1, 3).double(), evolution)
+    alpha = oracle_coefficients(d)
+    assert plain.error(d.operator().to_dense(), alpha) <= 1e-13
+    assert plain.error(d.operator().row_mass().transpose(1, 2), alpha.abs().sum(-1)) <= 1e-13
+
+
+@pytest.mark.parametrize("small", ["query", "key"])
+@pytest.mark.parametrize("size", [1e-15, 1e-18])
+def test_small_vectors_under_steep_decays(small, size):
+    """Their products with e^-60 would leave the range of float32."""
+    torch.manual_seed(0)
+    parts = {name: torch.randn(1, 90, 2, 3) * (size if name == small else 1) for name in ("query", "key")}
+    d = CoefficientDynamics(**parts, evolution=Diagonal(log_decay=torch.full((1, 1, 2, 3), -1.8)))
+    alpha = oracle_coefficients(d)
+    assert plain.error(d.operator().to_dense(), alpha) <= 1e-6
+    assert plain.error(d.operator().row_mass().transpose(1, 2), alpha.abs().sum(-1)) <= 1e-6
+
+
+def test_a_closed_gate_among_modes():
+    """Re log a = -inf: the mode is gone after its own token; the others go on."""
+    gates = torch.complex(torch.tensor([-torch.inf, -0.1]), torch.tensor([0.0, 0.3])).to(torch.complex128)
+    one = torch.ones(1, 1, 1, 2, dtype=torch.float64)
+    d = CoefficientDynamics(one, one, Diagonal(log_decay=gates), length=50)
+    v = torch.randn(1, 50, 1, 1, dtype=torch.float64)
+    lag = (torch.arange(50)[:, None] - torch.arange(50)).clamp(min=0)
+    kernel = torch.exp(gates[1] * lag) + (lag == 0)
+    assert plain.error((d.operator() @ v)[0, :, 0, 0], (kernel.tril() @ v[0, :, 0, 0].to(kernel.dtype))) <= 1e-13

@@ -16,7 +16,8 @@ class AccelerationCertificate(Certificate):
     """The plain against the accelerated model.
 
     checks: "logits", "mixer" (outputs and states of every accelerated mixer on the arguments of the same call; variant
-        "model" in the model's dtype, "float64" in float64), "step", "chunk", "padding", "gradient".
+        "model" in the model's dtype, "float64" in float64, "long" in float64 on 579 tokens or more), "step", "chunk",
+        "padding", "gradient".
     accelerated: path -> scan. unchanged: path -> why it runs as before. kept: path -> {why the library's function was
     called: how often}, of accelerated mixers, for the certificate's own calls.
     """

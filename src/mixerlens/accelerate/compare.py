@@ -21,6 +21,8 @@ from mixerlens.verify.operators import EXACT, SINGLE
 
 HALF_UNITS = 8
 
+LONG = 9 * 64 + 3  # tokens: more than a block of any scan's chunks, and a multiple of none
+
 
 def decided(
     check: str,
@@ -56,6 +58,7 @@ class MixerAudit:
 
     def __init__(self, layers: dict[str, int]) -> None:
         self.layers = layers
+        self._lengthened: set[str] = set()
         self.checks: dict[tuple[str, str], Check] = {}
         self._worst: dict[tuple[str, str], tuple[bool, float]] = {}
 
@@ -74,7 +77,19 @@ class MixerAudit:
             told = f"{reason}, both in float64 throughout on the same arguments"
             found = difference(fast64[k], exact[k])
             self._keep(judge("mixer", "float64", found, EXACT, told, **where), found.max_rel)
+        if call.path not in self._lengthened:
+            self._lengthened.add(call.path)
+            self._long(wide.lengthened(LONG), where)
         return call.replacement()
+
+    def _long(self, call: Call, where: dict[str, Any]) -> None:
+        """Scans work in chunks and blocks of chunks: a call of a few tokens would not see what goes wrong between."""
+        with Widened():
+            exact, fast = _parts(call, call.original()), _parts(call, call.replacement())
+        for k, what in enumerate(("output", "last state")):
+            told = f"{call.path}: {what} on the same tokens over and over, {LONG} or more, both in float64"
+            found = difference(fast[k], exact[k])
+            self._keep(judge("mixer", "long", found, EXACT, told, **where), found.max_rel)
 
     def _keep(self, check: Check, apart: float) -> None:
         """Of one mixer's checks, keep one that fails, or where plain and accelerated are furthest apart."""

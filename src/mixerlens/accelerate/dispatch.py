@@ -63,6 +63,16 @@ class Call:
         named = {name: change(x) for name, x in self.named.items()}
         return self.dispatcher.prepared(self.path, (), named | {self.dispatcher.replacement.state: True})
 
+    def lengthened(self, tokens: int) -> Call:
+        """The same call on its own tokens over and over, at least so many, asking for the last state."""
+        names, axis = self.dispatcher.replacement.tokens
+        named = dict(self.named)
+        for name in names:
+            x = named[name]
+            if x is not None:
+                named[name] = torch.cat([x] * -(-tokens // x.shape[axis]), axis)
+        return self.dispatcher.prepared(self.path, (), named | {self.dispatcher.replacement.state: True})
+
 
 How = Callable[[Call], Any]
 _how: ContextVar[How] = ContextVar("how", default=Call.replacement)

@@ -27,14 +27,15 @@ class Replacement:
     """scan: the name in `mixerlens.scans`. mixer: what it is, for messages.
 
     needed: parameters that the function must have. known: further ones whose meaning is known; a function with any
-    other is of an unknown version. state: the parameter that asks for the last state. empty: arguments that must not be
-    given, be they parameters or swallowed.
+    other is of an unknown version. state: the parameter that asks for the last state. tokens: parameters with a time
+    axis, and which one it is. empty: arguments that must not be given, be they parameters or swallowed.
     """
 
     scan: str
     mixer: str
     compute: Callable[[Named], Any]
     state: str
+    tokens: tuple[tuple[str, ...], int]
     needed: tuple[str, ...]
     known: tuple[str, ...] = ()
     empty: tuple[str, ...] = ("cu_seqlens", "seq_idx")
@@ -108,6 +109,7 @@ REPLACEMENTS: dict[str, Replacement] = {
         "Mamba-1",
         mamba,
         "return_last_state",
+        (("hidden_states", "dt", "B", "C", "z"), 2),
         ("hidden_states", "dt", "A", "B", "C", "D", "z", "delta_bias", "delta_softplus", "return_last_state"),
         ("use_mambapy", "use_associative_scan"),  # other ways to the same numbers
     ),
@@ -116,6 +118,7 @@ REPLACEMENTS: dict[str, Replacement] = {
         "Mamba-2",
         mamba2,
         "return_final_states",
+        (("hidden_states", "dt", "B", "C"), 1),
         ("hidden_states", *STEPS, "A", "B", "C", "D", "initial_states", "return_final_states"),
         ("chunk_size",),
         ("cu_seqlens", "seq_idx", "z"),
@@ -125,6 +128,7 @@ REPLACEMENTS: dict[str, Replacement] = {
         "gated delta rule",
         gated_delta,
         "output_final_state",
+        (("query", "key", "value", "g", "beta"), 1),
         ("query", "key", "value", "g", "beta", "initial_state", "output_final_state", "use_qk_l2norm_in_kernel"),
         ("chunk_size",),
     ),

@@ -183,4 +183,5 @@ def _few_powers(generator: Tensor, count: int, is_log: bool, tiny: float) -> tup
         return [size], generator * count
     # not torch.exp of a complex tensor, which is not vectorised: 20 times slower
     phase = generator.imag[..., None] * lag
-    return [size * torch.cos(phase), size * torch.sin(phase)], generator * count
+    end = torch.complex(generator.real * count, generator.imag * count)  # a complex product makes NaN of -inf
+    return [size * torch.cos(phase), size * torch.sin(phase)], end

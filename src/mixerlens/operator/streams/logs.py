@@ -24,7 +24,8 @@ LONGEST, SHORTEST = 32, 8
 def given(d: CoefficientDynamics) -> bool:
     """Whether the decays are real and given by their logarithms."""
     e = d.evolution
-    return type(e) is Diagonal and e.decay is None and not e.is_complex and not d.dtype.is_complex
+    constant = type(e) is Diagonal and (e.rate is None or e.rate.shape[1] == 1)
+    return constant and e.decay is None and not e.is_complex and not d.dtype.is_complex
 
 
 def chunk(d: CoefficientDynamics) -> int | None:
@@ -64,22 +65,24 @@ def windows(
 
     e = d.evolution
     assert isinstance(e, Diagonal)
-    total = fresh("logs", torch.float64)
+    total = fresh("logs", torch.float64)  # sums of logarithms, then products
     if e.rate is not None and e.step_size is not None:
         steps = apart(wide(tile(e.step_size, lo, hi)).unsqueeze(-1)).cumsum(-2)
-        torch.mul(steps, wide(tile(e.rate, 0, 1)).unsqueeze(2), out=total)
+        torch.mul(steps.expand(*total.shape[:-1], 1), wide(tile(e.rate, 0, 1)).unsqueeze(2), out=total)
     else:
         assert e.log_decay is not None
         total.copy_(apart(wide(tile(e.log_decay, lo, hi)))).cumsum_(-2)
-    middle = total[..., size // 2, None, :].clone()
-    whole = total.exp_()[..., -1:, :].clone()
+    total.exp_()
+    middle, whole = (total[..., t, None, :].clone() for t in (size // 2, -1))
     query, key = (apart(tile(x, lo, hi).to(d.dtype)) for x in (d.query, d.key))
     if d.scaling is not None:
         key = key * apart(tile(d.scaling, lo, hi).to(d.dtype).unsqueeze(-1))
+    # every factor is formed in float64: small queries or keys times a small factor would leave the range of float32
+    ratio = fresh("ratio", torch.float64)
     emit = fresh("emit", d.dtype).copy_(total).mul_(query)
-    inject = fresh("inject", d.dtype).copy_(torch.div(whole, total, out=total)).mul_(key)
-    left = torch.mul(inject, (middle.exp() / whole).to(d.dtype), out=fresh("left", d.dtype))
-    right = torch.mul(emit, middle.neg().exp().to(d.dtype), out=fresh("right", d.dtype))
+    right = fresh("right", d.dtype).copy_(torch.div(total, middle, out=ratio)).mul_(query)
+    inject = fresh("inject", d.dtype).copy_(torch.div(whole, total, out=ratio)).mul_(key)
+    left = fresh("left", d.dtype).copy_(torch.div(middle, total, out=ratio)).mul_(key)
     own = buffers.take("own", (d.batch * d.heads * count, size, size), emit)
     torch.bmm(left.flatten(0, 2), right.flatten(0, 2).mT, out=own)
     intra = own.view(d.batch, d.heads, count, size, size).mT  # as tiles are stored
