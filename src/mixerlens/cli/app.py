@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .doctor import doctor
 from .families import families
 from .horizon import horizon
 from .inspect import inspect
@@ -16,7 +17,7 @@ from .usage import OneLineGroup
 from .verb import verb
 from .verify import verify
 
-VERBS = (inspect, verify, report, spectrum, horizon, families)
+VERBS = (inspect, verify, report, spectrum, horizon, families, doctor)
 
 app = typer.Typer(
     name="mixerlens",

@@ -4,7 +4,7 @@ Nothing is built or loaded at import. The first scan on the CPU that could use i
 be had the torch path does the work, and ``status`` says why. ``MIXERLENS_NATIVE=0`` turns it off at any time.
 """
 
-from mixerlens.native.library import SWITCH, Library, Status, library, status
+from mixerlens.native.library import SWITCH, Library, Status, library, status, without
 from mixerlens.native.scan import Kept, backward, forward, takes
 
-__all__ = ["SWITCH", "Kept", "Library", "Status", "backward", "forward", "library", "status", "takes"]
+__all__ = ["SWITCH", "Kept", "Library", "Status", "backward", "forward", "library", "status", "takes", "without"]

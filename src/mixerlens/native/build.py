@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ("-std=c11", "-O2", "-ffp-contract=fast", "-fPIC", "-shared", "-fvisibility=hidden")
+FLAGS = ("-std=c11", "-O2", "-fno-fast-math", "-ffp-contract=fast", "-fPIC", "-shared", "-fvisibility=hidden")
 LIBRARIES = ("-lpthread",)
 SECONDS = 120  # a compiler that takes longer is stopped
 

@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,8 +44,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Status:
-    """Whether the library is used. reason: why not, one line. library: the path, beside the folder where libraries of
-    its origin lie."""
+    """Whether the library is used. reason: why not, one line. library: its file's name; note: why it is not kept."""
 
     active: bool
     reason: str | None = None
@@ -57,11 +57,22 @@ class Status:
 
 _lock = threading.Lock()
 _found: Library | Unavailable | None = None
+_local = threading.local()
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Inside, this thread takes the torch path."""
+    before, _local.off = getattr(_local, "off", False), True
+    try:
+        yield
+    finally:
+        _local.off = before
 
 
 def library() -> Library | None:
     """The library, looked for once and built if need be; None where it is off or cannot be had."""
-    if os.environ.get(SWITCH) == "0":
+    if os.environ.get(SWITCH) == "0" or getattr(_local, "off", False):
         return None
     if _found is None:
         _look()
@@ -72,7 +83,8 @@ def status() -> Status:
     """Looks for the library, if that was not done yet, and says what became of it."""
     if os.environ.get(SWITCH) == "0":
         return Status(False, f"{SWITCH}=0")
-    library()
+    if _found is None:
+        _look()
     if not isinstance(_found, Library):
         return Status(False, str(_found))
     f = _found

@@ -14,26 +14,10 @@ TILE = 64  # steps; see kernels.c
 MOST = 32  # tiles between two kept states
 SHARE = 2**19  # steps of one state of one channel that are worth a thread
 
-_TENSORS = [
-    "x",
-    "dt",
-    "A",
-    "B",
-    "C",
-    "initial",
-    "y",
-    "last",
-    "kept",
-    "gy",
-    "glast",
-    "gx",
-    "gdt",
-    "gA",
-    "gB",
-    "gC",
-    "ginitial",
-]
-_NUMBERS = ["batch", "time", "channels", "state", "every", "parts", "threads"]
+_NUMBERS = ("batch", "time", "channels", "state", "every", "parts", "threads")
+_READ = ("x", "dt", "A", "B", "C", "initial")
+_WRITTEN = ("y", "last", "kept")
+_BACK = ("gy", "glast", "gx", "gdt", "gA", "gB", "gC", "ginitial")
 
 
 class _Array(ctypes.Structure):
@@ -43,7 +27,7 @@ class _Array(ctypes.Structure):
 class _Scan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in _NUMBERS),
-        *((name, _Array) for name in _TENSORS),
+        *((name, _Array) for name in (*_READ, *_WRITTEN, *_BACK)),
         ("part_stride", ctypes.c_int64),
     )
 
