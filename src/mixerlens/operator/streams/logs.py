@@ -24,8 +24,9 @@ LONGEST, SHORTEST = 32, 8
 def given(d: CoefficientDynamics) -> bool:
     """Whether the decays are real and given by their logarithms."""
     e = d.evolution
-    constant = type(e) is Diagonal and (e.rate is None or e.rate.shape[1] == 1)
-    return constant and e.decay is None and not e.is_complex and not d.dtype.is_complex
+    if type(e) is not Diagonal or e.decay is not None or e.is_complex or d.dtype.is_complex:
+        return False
+    return e.rate is None or e.rate.shape[1] == 1
 
 
 def chunk(d: CoefficientDynamics) -> int | None:
