@@ -33,7 +33,8 @@ def draw(document: dict[str, Any], path: Path) -> Path:
     flat = [row for row in rows if row not in grown and row["case"] != "import"]
     heights = [0.27 * len(flat) + 1.2, 3.6]
     figure = plt.figure(figsize=(12, sum(heights)), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    upper, lower = parts
     (time, memory), (curves, exponents) = upper.subplots(1, 2), lower.subplots(1, 2)
     kinds = _kinds(flat)
     _dots(time, flat, kinds, _seconds, _allowed_seconds)
