@@ -45,7 +45,9 @@ def test_values_state_and_gradients_are_the_recurrences(time):
         assert relative(a, b) < 1e-13, name
 
 
-@pytest.mark.parametrize(("forward", "backward"), [((1, 1), (1, 1)), ((1, 1), (10**6, 8)), ((200, 2), (64, 3)), ((10**6, 1), (500, 2))])
+@pytest.mark.parametrize(
+    ("forward", "backward"), [((1, 1), (1, 1)), ((1, 1), (10**6, 8)), ((200, 2), (64, 3)), ((10**6, 1), (500, 2))]
+)
 @pytest.mark.parametrize("kept", [1, 10**6])
 def test_tiles_and_segments_do_not_matter(monkeypatch, forward, backward, kept):
     given = [tensor.requires_grad_() for tensor in arguments(3, 90, 5, 2)]
