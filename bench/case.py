@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -25,7 +27,8 @@ class Contender:
     another quantity than the case's reference. ladder: for a way that does not reach
     the case's length, candidate lengths; ``fits`` (size -> bytes) says which of them the memory allows, and the time
     at the case's own length is extrapolated by the contender's own fitted exponent.
-    remark: what is to be said of the result at the measured size. peer: not ours.
+    remark: what is to be said of the result at the measured size. peer: not ours. native: ours, with the
+    optional C library; every other way is measured without it.
     """
 
     name: str
@@ -39,6 +42,27 @@ class Contender:
     fits: Callable[[Size], float] | None = None
     remark: Callable[[Any], str] | None = None
     peer: bool = False
+    native: bool = False
+
+    def call(self, given: Inputs) -> Any:
+        """``run``, on the torch paths unless this way is the one with the C library."""
+        from mixerlens import native
+
+        with nullcontext() if self.native else native.without():
+            return self.run(given)
+
+    @property
+    def lacking(self) -> str | None:
+        """What has to be installed before this way can be measured."""
+        from mixerlens import native
+
+        for module in self.needs:
+            try:
+                if find_spec(module) is None:
+                    return module.partition(".")[0]
+            except ImportError:
+                return module.partition(".")[0]
+        return (native.status().reason or None) if self.native else None
 
 
 @dataclass(frozen=True)

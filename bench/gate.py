@@ -38,4 +38,4 @@ def check(case: Case, contender: Contender, size: Size, exact: dict[object, Outp
     key = (reference, tuple(size.items()))
     if key not in exact:
         exact[key] = reference(inputs(case, size))
-    return error(contender.unpack(contender.run(contender.prepare(inputs(case, size)))), exact[key])
+    return error(contender.unpack(contender.call(contender.prepare(inputs(case, size)))), exact[key])

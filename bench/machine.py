@@ -8,6 +8,7 @@ import platform
 import re
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,12 +54,15 @@ def gemm():
     return (lambda: torch.mm(a, b, out=out)), 2 * GEMM_SIZE**3
 
 
-def describe(threads: int) -> dict[str, object]:
+def describe(threads: int) -> dict[str, Any]:
     """CPU model, cores, memory and the versions of all contenders; no host name, no path."""
+    from mixerlens import native
+
+    library = native.status()
     return {
         "cpu": _cpu(), "cores": os.cpu_count(), "memory_gib": round(_memory() / 2**30), "threads": threads,
-        "system": platform.system(), "python": platform.python_version(),
-        "vector": torch.backends.cpu.get_cpu_capability(), "versions": versions(),
+        "system": platform.system(), "python": platform.python_version(), "versions": versions(),
+        "vector": torch.backends.cpu.get_cpu_capability(), "native": library.reason or library.instructions,
     }  # fmt: skip
 
 

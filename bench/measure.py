@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 from bench import gate, machine, timing
@@ -23,9 +22,8 @@ def run(case: Case, quick: bool, memory: Server, say: Say) -> Row:
     row["contenders"] = ways
     present = []
     for c in case.contenders:
-        lacking = [module for module in c.needs if not _importable(module)]
-        if lacking:
-            ways[c.name]["missing"] = lacking[0].partition(".")[0]
+        if lacking := c.lacking:
+            ways[c.name]["missing"] = lacking
         else:
             present.append(c)
     say("gate")
@@ -39,13 +37,6 @@ def run(case: Case, quick: bool, memory: Server, say: Say) -> Row:
             _memory(case, present, size, memory, ways)
     row["bars"] = [judge(bar, ways, red, quick) for bar in case.bars]
     return row
-
-
-def _importable(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ImportError:
-        return False
 
 
 def _gate(case: Case, present: list[Contender], size: Size, ways: dict[str, Row]) -> bool:
@@ -79,7 +70,7 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
     for c in present:
         for n in lengths[c.name]:
             given = c.prepare(gate.inputs(case, {**size, case.length: n} if n else size))
-            calls[f"{c.name}@{n}"] = lambda run=c.run, given=given: run(given)
+            calls[f"{c.name}@{n}"] = lambda call=c.call, given=given: call(given)
     flops = 0
     if case.flops is not None:
         calls["GEMM@0"], flops = machine.gemm()

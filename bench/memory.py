@@ -68,13 +68,13 @@ def peak(case: Case, name: str, size: Size) -> dict[str, Any]:
 
     contender = case.contender(name)
     small = contender.prepare(inputs(case, case.quick))
-    contender.run(small)  # imports inside functions and library buffers are there from now on
+    contender.call(small)  # imports inside functions and library buffers are there from now on
     del small
     given = contender.prepare(inputs(case, size))
     gc.collect()
     _give_back()
     before = _mark()
-    result = contender.run(given)
+    result = contender.call(given)
     after = _peak()
     found: dict[str, Any] = {"peak": max(after - before, 0), "result": _bytes(contender.unpack(result))}
     return found | ({"remark": contender.remark(result)} if contender.remark else {})

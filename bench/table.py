@@ -32,7 +32,7 @@ def size(count: float) -> str:
 
 def time_of(way: Document) -> str:
     if "missing" in way:
-        return "not installed"
+        return f"missing: {way['missing']}"
     if "seconds" not in way:
         return ""
     if "extrapolated" in way:
@@ -154,7 +154,8 @@ def machine(document: Document) -> str:
     quick = "QUICK RUN, tiny sizes: these are no results. " if document["quick"] else ""
     return (
         f"{quick}{document['date']}, {m['cpu']}, {m['vector']}, {m['cores']} cores, {m['memory_gib']} GiB, {threads}, "
-        f"{m['system']}, Python {m['python']}. Versions: {versions}."
+        f"{m['system']}, Python {m['python']}. Versions: {versions}. "
+        f"Bars are about the torch paths, without the optional C library ({m['native']}), unless it is named."
     )
 
 

@@ -44,6 +44,7 @@ CASES = (
         quick={"time": 24, "hidden": 32, "layers": 2},
         contenders=(
             Contender("mixerlens", step, accelerated, needs=MAMBA),
+            Contender("mixerlens, C", step, accelerated, needs=MAMBA, native=True),
             Contender("transformers", step, needs=MAMBA, peer=True),
         ),
         reference=exact,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -56,6 +57,8 @@ def with_leaves(given: Inputs) -> Inputs:
 
 OURS_FORWARD = Contender("mixerlens", ours, tolerance=OURS)
 OURS_BOTH = Contender("mixerlens", forward_backward(ours, GRADIENTS), with_leaves, tolerance=OURS)
+FORWARD_C = replace(OURS_FORWARD, name="mixerlens, C", native=True)
+BOTH_C = replace(OURS_BOTH, name="mixerlens, C", native=True)
 
 CASES = (
     Case(
@@ -64,7 +67,7 @@ CASES = (
         make=make,
         size=SIZE,
         quick=QUICK,
-        contenders=(OURS_FORWARD, transformers.MAMBA_FORWARD, mambapy.FORWARD),
+        contenders=(OURS_FORWARD, FORWARD_C, transformers.MAMBA_FORWARD, mambapy.FORWARD),
         reference=lambda given: (plain(given),),
         bars=(
             Bar("speed", "mixerlens", 8, "transformers"),
@@ -72,6 +75,7 @@ CASES = (
             Bar("memory", "mixerlens", 50, "transformers"),
             Bar("memory", "mixerlens", 50, "mambapy"),
             Bar("share", "mixerlens", 0.20),
+            Bar("share", "mixerlens, C", 0.45),
         ),
         flops=flops,
         flops_note=FLOPS_NOTE,
@@ -83,7 +87,7 @@ CASES = (
         size=SIZE | {"time": 256},
         quick=QUICK,
         gate=SIZE | {"batch": 1, "time": 200},
-        contenders=(OURS_BOTH, transformers.MAMBA_BOTH),
+        contenders=(OURS_BOTH, BOTH_C, transformers.MAMBA_BOTH),
         reference=exact_gradients(plain, GRADIENTS),
         bars=(Bar("speed", "mixerlens", 200, "transformers"),),
     ),
@@ -94,7 +98,7 @@ CASES = (
         size=SIZE,
         quick=QUICK,
         gate=SIZE | {"batch": 1, "time": 200},
-        contenders=(OURS_BOTH, mambapy.BOTH),
+        contenders=(OURS_BOTH, BOTH_C, mambapy.BOTH),
         reference=exact_gradients(plain, GRADIENTS),
         bars=(Bar("speed", "mixerlens", 15, "mambapy"),),
     ),

@@ -8,8 +8,8 @@ import torch
 from bench import gate, measure
 from bench.cases import CASES
 
-# peers that only `make bench` installs; everything else must be here
-OPTIONAL = {"TransformerLens"}
+# the peer that only `make bench` installs, and what needs a C compiler; everything else must be here
+OPTIONAL = {"TransformerLens", "mixerlens, C"}
 
 
 @pytest.mark.parametrize("name", CASES)

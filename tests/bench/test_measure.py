@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -148,3 +149,24 @@ def test_everybody_gets_the_same_inputs(make_case):
     case = make_case()
     first, again = (gate.inputs(case, {"time": 5})["x"] for _ in range(2))
     assert torch.equal(first, again)
+
+
+def test_only_the_way_that_is_named_so_uses_the_c_library(monkeypatch):
+    """And where it is off, that way is said to be missing, with the reason."""
+    library, seen = object(), []
+    module = import_module("mixerlens.native.library")  # the package has a function of that name
+    monkeypatch.setattr(module, "_found", library)
+    monkeypatch.setattr(module, "Library", object)
+    monkeypatch.delenv("MIXERLENS_NATIVE", raising=False)
+
+    def run(given):
+        from mixerlens import native
+
+        seen.append(native.library())
+
+    Contender("mixerlens", run).call({})
+    Contender("mixerlens, C", run, native=True).call({})
+    assert seen == [None, library]
+    monkeypatch.setenv("MIXERLENS_NATIVE", "0")
+    assert Contender("mixerlens, C", run, native=True).lacking == "MIXERLENS_NATIVE=0"
+    assert Contender("mixerlens", run).lacking is None

@@ -18,8 +18,10 @@ def document(make_case, memory):
     bars = (Bar("speed", "mixerlens", 1e9, "peer"), Bar("exponent", "mixerlens", 9), Bar("exponent", "peer", 9))
     case = make_case(seconds=0.01, lengths=(16, 32), bars=bars)
     flat = make_case(seconds=0.01)
-    machine = {"cpu": "abacus", "vector": "beads", "cores": 2, "memory_gib": 1, "threads": 1, "system": "Linux",
-               "python": "3", "versions": {"torch": "2", "mambapy": None}}  # fmt: skip
+    machine = {
+        "cpu": "abacus", "vector": "beads", "cores": 2, "memory_gib": 1, "threads": 1, "system": "Linux",
+        "python": "3", "native": "MIXERLENS_NATIVE=0", "versions": {"torch": "2", "mambapy": None},
+    }  # fmt: skip
     found = store.new(machine, False)
     found["rates"] = {"GEMM float32": {"rate": 100.0, "unit": "GFLOP/s"}}
     found["rows"] = {
@@ -118,7 +120,7 @@ def test_a_red_row_shows_no_speed(make_case, memory):
 
 def test_a_missing_peer_is_named(make_case, memory):
     row = measure.run(make_case(needs=("no_such_package",), seconds=0.01), False, memory, print)
-    assert table.ways({"rows": {"squares": row}})[1][2] == "not installed"
+    assert table.ways({"rows": {"squares": row}})[1][2] == "missing: no_such_package"
 
 
 @pytest.mark.parametrize(
