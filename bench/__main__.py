@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 EXITS = """exit codes: 0 every gate is green (bars may be unmet: the table says which; with --strict that is 4),
-1 a gate is red, 2 bad arguments, 3 a case broke off, 4 with --strict, a bar is not met"""
+1 a gate is red, 2 bad arguments, 3 a case broke off, 4 with --strict, a bar is not met, 130 interrupted"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,11 +68,14 @@ def run(given: argparse.Namespace, names: list[str]) -> int:
     document = store.new(machine.describe(given.threads), given.quick)
     if given.resume and path is not None:
         document = store.resumed(path, document)
-    start, broken = time.monotonic(), []
+    start, broken, stopped = time.monotonic(), [], False
 
     def say(what: str) -> None:
         print(f"[{time.monotonic() - start:5.0f} s] {what}", file=sys.stderr, flush=True)
 
+    if given.resume:
+        kept = sum(name in document["rows"] for name in names)
+        say(f"going on: {kept} of {len(names)} cases are kept (the same machine, versions and code)")
     if not document["rates"]:
         say("machine")
         document["rates"] = machine.rates(0.1 if given.quick else 2.0)
@@ -83,6 +86,9 @@ def run(given: argparse.Namespace, names: list[str]) -> int:
             prefix = f"{n + 1}/{len(names)} {name}"
             try:
                 row = measure.run(CASES[name], given.quick, server, lambda what, at=prefix: say(f"{at}: {what}"))
+            except KeyboardInterrupt:
+                stopped = True
+                break
             except Exception as failure:
                 say(f"{prefix}: {type(failure).__name__}: {failure}")
                 broken.append(name)
@@ -92,6 +98,9 @@ def run(given: argparse.Namespace, names: list[str]) -> int:
             if path is not None:
                 store.save(document, path)
     show(document, given.json == "-")
+    if stopped:
+        print("interrupted: what is finished is kept, --resume goes on with the rest", file=sys.stderr)
+        return 130
     code = verdict(document, broken, given.strict)
     if code in (0, 4) and not (given.quick or given.only or given.no_publish):
         for written in publish.publish(document, list(CASES)):
@@ -109,7 +118,7 @@ def show(document: dict[str, Any], as_json: bool) -> None:
     from bench import table
 
     console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table.machine(document), table.limits(document), highlight=False)
+    console.print(table.machine(document), table.limits(document), table.paths(document), highlight=False)
     for head, lines in ((table.WAYS, table.ways(document)), (table.BARS, table.bars(document))):
         shown = Table(*head)
         for line in lines:

@@ -14,7 +14,7 @@ Size: TypeAlias = Mapping[str, int]
 Inputs: TypeAlias = dict[str, Any]
 Outputs: TypeAlias = tuple[Tensor, ...]
 
-OURS, PEER_TOLERANCE = 2e-6, 1e-3  # largest relative error in float32 that the gate lets pass
+OURS, PEER_TOLERANCE = 1e-6, 1e-3  # largest relative error in float32 that the gate lets pass
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Contender:
     the case's length, candidate lengths; ``fits`` (size -> bytes) says which of them the memory allows, and the time
     at the case's own length is extrapolated by the contender's own fitted exponent.
     remark: what is to be said of the result at the measured size. peer: not ours. native: ours, with the
-    optional C library; every other way is measured without it.
+    optional C library; every other way is measured without it. once: a single call, shown as one and not as a median:
+    for ways of half a minute and more that no ratio rests on. checks: ``run`` itself raises where its result is wrong,
+    so that no gate goes before it.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Contender:
     remark: Callable[[Any], str] | None = None
     peer: bool = False
     native: bool = False
+    once: bool = False
+    checks: bool = False
 
     def call(self, given: Inputs) -> Any:
         """``run``, on the torch paths unless this way is the one with the C library."""
@@ -69,6 +73,8 @@ class Contender:
 class Bar:
     """One promise: ``measure`` of ``ours`` (over that of ``against``) is at least or at most ``bound``.
 
+    Without a bound nothing is promised: the value is shown beside the promises.
+
     measure: "speed" (time of against / time of ours), "memory" (bytes of against / bytes of ours), "units" (time of
     ours in times of against), "share" (our flops a second over the machine's GEMM), "seconds", "excess" (seconds over
     those of against), "MiB", "exponent".
@@ -76,7 +82,7 @@ class Bar:
 
     measure: str
     ours: str
-    bound: float
+    bound: float | None
     against: str = ""
 
     @property
@@ -90,7 +96,8 @@ class Case:
 
     make: inputs of a size, from seeded torch random numbers. size, quick, gate: the sizes that are measured, measured
     with --quick, and checked (the measured size unless given). flops: of a size, with ``flops_note`` saying how it is
-    counted. lengths: the case is measured at each and an exponent fitted; ``length`` is the size's key that grows.
+    counted; multiply_adds: those of them that are no exponential, where there are exponentials. lengths: the case is
+    measured at each and an exponent fitted; ``length`` is the size's key that grows.
     """
 
     name: str
@@ -103,14 +110,14 @@ class Case:
     bars: tuple[Bar, ...] = ()
     gate: Size | None = None  # checked at this size, where the float64 reference cannot reach the measured one
     flops: Callable[[Size], float] | None = None
+    multiply_adds: Callable[[Size], float] | None = None
     flops_note: str = ""
     lengths: tuple[int, ...] = ()
     quick_lengths: tuple[int, ...] = (32, 64, 128)
     length: str = "time"
     memory: bool = True
     note: str = ""
-    seconds: float = 8.0  # to spend on timing, once every contender has its rounds
-    rounds: int = 3
+    seconds: float = 5.0  # to spend on timing; every contender gets its rounds, be it longer
 
     def contender(self, name: str) -> Contender:
         return next(c for c in self.contenders if c.name == name)

@@ -12,7 +12,7 @@ from mixerlens.files import write_whole
 # Okabe and Ito's colours, told apart by colour-blind readers; every use has a mark of its own as well
 OURS = "#0072B2"
 OTHERS = ("#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
-MARKS = "osD^v<>pX*"
+MARKS = "osD^v<>pX*Ph8d"
 STYLES = ("-", "--", ":", "-.")
 DOTS = 160
 GROWTH = 1.1  # the exponent that the bars allow
@@ -75,12 +75,16 @@ def _mib(way: Row) -> float | None:
 
 
 def _allowed_seconds(bar: Row, against: float | None) -> float | None:
+    if bar["bound"] is None:
+        return None
     if bar["measure"] in ("speed", "units") and against is not None:
         return against / bar["bound"] if bar["measure"] == "speed" else against * bar["bound"]
     return bar["bound"] if bar["measure"] == "seconds" else None
 
 
 def _allowed_mib(bar: Row, against: float | None) -> float | None:
+    if bar["bound"] is None:
+        return None
     if bar["measure"] == "memory" and against is not None:
         return against / bar["bound"]
     return bar["bound"] if bar["measure"] == "MiB" else None
@@ -136,4 +140,4 @@ def _exponents(ax: Any, rows: list[Row]) -> None:
     ax.set_yticks([-n for n in range(len(names))], names, fontsize=6)
     ax.set_xlabel(f"slope of log time on log tokens; the bars allow {GROWTH}")
     if rows:
-        ax.legend(fontsize=6, loc="lower left")
+        ax.legend(fontsize=6, loc="best")

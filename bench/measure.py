@@ -9,6 +9,7 @@ from bench import gate, machine, timing
 from bench.case import Bar, Case, Contender, Size
 from bench.memory import Server
 
+LONG = 9.0  # seconds: the memory of what takes longer is measured only where a bar is about it
 Row = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -18,7 +19,7 @@ def run(case: Case, quick: bool, memory: Server, say: Say) -> Row:
     size = dict(case.quick if quick else case.size)
     row: Row = {"case": case.name, "title": case.title, "size": size, "note": case.note,
                 "flops_note": case.flops_note, "quick": quick}  # fmt: skip
-    ways: dict[str, Row] = {c.name: {"peer": c.peer} for c in case.contenders}
+    ways: dict[str, Row] = {c.name: {"peer": c.peer, "native": c.native} for c in case.contenders}
     row["contenders"] = ways
     present = []
     for c in case.contenders:
@@ -42,6 +43,8 @@ def run(case: Case, quick: bool, memory: Server, say: Say) -> Row:
 def _gate(case: Case, present: list[Contender], size: Size, ways: dict[str, Row]) -> bool:
     red, exact = False, {}
     for c in present:
+        if c.checks:
+            continue
         at = {**size, case.length: c.ladder[0]} if c.ladder else size
         try:
             error = gate.check(case, c, at, exact)
@@ -60,11 +63,7 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
     for c in present:
         own = case.quick_lengths if quick and case.lengths else case.lengths
         if c.ladder:
-            own = tuple(
-                n
-                for n in c.ladder[: 3 if quick else None]
-                if n <= size[case.length] and _fits(c, {**size, case.length: n})
-            )
+            own = _rungs(case, c, size, c.ladder[:3] if quick else c.ladder)
         lengths[c.name] = list(own) or [size.get(case.length, 0)]
     calls: dict[str, Callable[[], Any]] = {}
     for c in present:
@@ -74,8 +73,9 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
     flops = 0
     if case.flops is not None:
         calls["GEMM@0"], flops = machine.gemm()
+    once = [f"{c.name}@{n}" for c in present for n in lengths[c.name] if c.once]
     samples = timing.interleaved(
-        calls, 0.0 if quick else case.seconds, 1 if quick else case.rounds, 0.02 if quick else None
+        calls, 0.0 if quick else case.seconds, 1 if quick else timing.ROUNDS, 0.02 if quick else None, once
     )
     for c in present:
         found = [timing.summary(samples[f"{c.name}@{n}"]) for n in lengths[c.name]]
@@ -84,6 +84,7 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
         if len(found) > 1:
             way["by_length"] = {str(n): s for n, s in zip(lengths[c.name], found, strict=True)}
             way["exponent"] = timing.exponent(lengths[c.name], medians)
+            way["last_slope"] = timing.last_slope(lengths[c.name], medians)
         if c.ladder and lengths[c.name][-1] != size[case.length]:
             way["measured_at"] = lengths[c.name][-1]
             way["extrapolated"] = timing.extrapolate(lengths[c.name], medians, size[case.length])
@@ -91,6 +92,17 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
             rate = flops / timing.summary(samples["GEMM@0"])["median"]
             at = {**size, case.length: lengths[c.name][-1]}
             way["share"] = case.flops(at) / way["seconds"]["median"] / rate
+            if case.multiply_adds is not None:
+                way["multiply_add_share"] = case.multiply_adds(at) / way["seconds"]["median"] / rate
+
+
+def _rungs(case: Case, c: Contender, size: Size, ladder: tuple[int, ...]) -> tuple[int, ...]:
+    """The longest length that the memory allows, and two that are at most a half and a quarter of it."""
+    chosen: list[int] = []
+    for n in reversed([n for n in ladder if n <= size[case.length]]):
+        if len(chosen) < 3 and (n <= chosen[0] / 2 if chosen else _fits(c, {**size, case.length: n})):
+            chosen.insert(0, n)
+    return tuple(chosen)
 
 
 def _fits(c: Contender, size: Size) -> bool:
@@ -100,6 +112,10 @@ def _fits(c: Contender, size: Size) -> bool:
 def _memory(case: Case, present: list[Contender], size: Size, memory: Server, ways: dict[str, Row]) -> None:
     for c in present:
         way = ways[c.name]
+        if way["seconds"]["median"] > LONG and not any(
+            c.name in (bar.ours, bar.against) and bar.measure in ("memory", "MiB") for bar in case.bars
+        ):
+            continue
         longest = way.get("measured_at") or max((int(n) for n in way.get("by_length", {})), default=0)
         try:
             way["bytes"] = memory.peak(case, c.name, {**size, case.length: longest} if longest else size)
@@ -117,8 +133,9 @@ def judge(bar: Bar, ways: dict[str, Row], red: bool = False, quick: bool = False
         value = _value(bar, ways[bar.ours], ways.get(bar.against, {}))
     except (KeyError, ZeroDivisionError):
         return found
-    kept = value >= bar.bound if bar.least else value <= bar.bound
-    return {**found, "value": value, "met": None if quick else kept}
+    if bar.bound is None or quick:
+        return {**found, "value": value}
+    return {**found, "value": value, "met": value >= bar.bound if bar.least else value <= bar.bound}
 
 
 def _value(bar: Bar, ours: Row, against: Row) -> float:

@@ -41,14 +41,19 @@ class Server:
 
     def peak(self, case: Case, contender: str, size: Size) -> dict[str, Any]:
         """The bytes that one call added at its peak, and those of its result. Raises RuntimeError if it broke off."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:  # the system may have ended it
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
             )
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None and answers is not None
-        print(json.dumps([case.name, contender, dict(size)]), file=requests, flush=True)
-        answer = json.loads(answers.readline() or '"the memory process ended"')
+        try:
+            print(json.dumps([case.name, contender, dict(size)]), file=requests, flush=True)
+            answer = json.loads(answers.readline() or '"the memory process ended"')
+        except BrokenPipeError:
+            answer = "the memory process ended"
+        if answer == "the memory process ended":
+            self._process.wait()
         if not isinstance(answer, dict):
             raise RuntimeError(answer)
         return answer

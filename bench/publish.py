@@ -40,10 +40,12 @@ def section(text: str, inside: str) -> str:
 
 def summary(document: dict[str, Any]) -> str:
     """The README's section: the bars, where and when."""
-    counted = [bar["met"] for row in document["rows"].values() for bar in row["bars"]]
+    counted = [line[-1] for line in table.bars(document) if line[-1]]
     return "\n\n".join(
         (
-            f"{counted.count(True)} of {len(counted)} bars are met. {table.machine(document)} {table.limits(document)}",
+            f"{counted.count('met')} of {len(counted)} bars are met. {table.machine(document)} "
+            + table.limits(document),
+            table.paths(document),
             table.markdown(table.BARS, table.bars(document)),
             "Every way, with spreads, errors, memory and the counts of flops: [docs/bench.md](docs/bench.md).",
         )
@@ -60,6 +62,7 @@ def page(document: dict[str, Any]) -> str:
             "# Benchmark",
             "Written by `make bench`; the numbers are in [bench.json](bench.json). " + table.machine(document),
             table.limits(document),
+            table.paths(document),
             "![Times, memory and growth with the length](bench.png)",
             "## Bars",
             table.markdown(table.BARS, table.bars(document)),
@@ -75,7 +78,7 @@ def page(document: dict[str, Any]) -> str:
 HOW = (
     "Time: median of interleaved calls on the same inputs (round-robin), with quartiles. Error: the largest difference "
     "from a float64 reference, relative to its largest entry, checked before anything is timed; a row in which one way "
-    "is wrong shows no speed. Memory: what one call adds at its peak in a process of its own, without the result. Of "
-    "GEMM: flops a second over those of a float32 matrix product of 1024 in the same rounds. Exponent: least squares "
-    "of log time on log L."
+    "is wrong shows no speed. Memory: what one call adds at its peak in a process of its own, without the result; not "
+    "measured for ways of more than 9 s a call that no bar on memory is about. Of GEMM: flops a second over those of a "
+    "float32 matrix product of 1024 in the same rounds. Exponent: least squares of log time on log L."
 )

@@ -24,13 +24,19 @@ def new(machine: dict[str, Any], quick: bool) -> dict[str, Any]:
 
 
 def resumed(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The document at ``path`` if it belongs to the same machine, versions and source, else ``fresh``."""
+    """The green rows at ``path`` if they belong to the same machine, versions and source, else ``fresh``."""
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return fresh
-    same = isinstance(old, dict) and all(old.get(name) == fresh[name] for name in SAME)
-    return old if same else fresh
+    if other(old, fresh):
+        return fresh
+    return old | {"rows": {name: row for name, row in old["rows"].items() if row["status"] == "green"}}
+
+
+def other(old: Any, fresh: dict[str, Any]) -> list[str]:
+    """What of an old document does not agree with a new one, so that its rows cannot be kept."""
+    return [name for name in SAME if not isinstance(old, dict) or old.get(name) != fresh[name]]
 
 
 def save(document: dict[str, Any], path: Path) -> None:

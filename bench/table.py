@@ -52,14 +52,33 @@ def ways(document: Document) -> list[tuple[str, ...]]:
                     row["title"] if n == 0 else "",
                     name,
                     "RED, no speed shown" if row["status"] == "red" and "missing" not in way else time_of(way),
-                    f"{seconds(measured['low'])} .. {seconds(measured['high'])}" if measured else "",
+                    _spread(measured) if measured else "",
                     way.get("failure") or (f"{way['error']:.0e}" if "error" in way else ""),
                     _memory(way),
-                    f"{way['share']:.1%}" if "share" in way else "",
-                    f"{way['exponent']:.2f}" if "exponent" in way else "",
+                    share(way),
+                    growth(way),
                 )
             )
     return lines
+
+
+def _spread(measured: Document) -> str:
+    if measured["count"] == 1:
+        return "one call"
+    return f"{seconds(measured['low'])} .. {seconds(measured['high'])}"
+
+
+def share(way: Document) -> str:
+    """Of the machine's matrix product, with the flops of exponentials and, where there are any, without."""
+    if "share" not in way:
+        return ""
+    alone = f" ({way['multiply_add_share']:.1%} without exp2)" if "multiply_add_share" in way else ""
+    return f"{way['share']:.1%}{alone}"
+
+
+def growth(way: Document) -> str:
+    """The fitted exponent, and the slope between the two longest lengths."""
+    return f"{way['exponent']:.2f} (last step {way['last_slope']:.2f})" if "exponent" in way else ""
 
 
 def _memory(way: Document) -> str:
@@ -78,16 +97,25 @@ def bars(document: Document) -> list[tuple[str, ...]]:
     for row in document["rows"].values():
         ways, alike = row["contenders"], {}
         for bar in row["bars"]:
-            alike.setdefault((bar["measure"], bar["bound"], bar["against"]), []).append(bar)
-        for (measure, _, against), group in alike.items():
+            alike.setdefault((bar["measure"], bar["bound"], bar["against"], _path(ways, bar["ours"])), []).append(bar)
+        for (measure, _, against, path), group in alike.items():
             ours = [quantity(measure, ways[bar["ours"]]) or "-" for bar in group]
-            if len(group) > 1 or group[0]["ours"] != "mixerlens":
+            if len(group) > 1 or not group[0]["ours"].startswith("mixerlens"):
                 ours = [f"{bar['ours']} {shown}" for bar, shown in zip(group, ours, strict=True)]
             other = f"{quantity(measure, ways[against])} ({against})" if against else ""
             worst = _worst(group)
-            what = f"{row['title']}: {MEASURES[measure]}"
-            lines.append((what, ", ".join(ours), other, ratio(measure, worst["value"]), asked(worst), met(worst)))
+            what = f"{row['title']}: {MEASURES[measure]}{path}"
+            way = ways[worst["ours"]]
+            found = f"{share(way)} of GEMM" if measure == "share" and "share" in way else ratio(measure, worst["value"])
+            lines.append((what, "; ".join(ours), other, found, asked(worst), met(worst)))
     return lines
+
+
+def _path(ways: Document, name: str) -> str:
+    """Which code a bar is about, where both are measured."""
+    if not any(way.get("native") for way in ways.values()):
+        return ""
+    return ", C file" if ways[name].get("native") else ", torch path"
 
 
 def _worst(group: list[Document]) -> Document:
@@ -104,7 +132,7 @@ def quantity(measure: str, way: Document) -> str:
         return size(working(way)) if "bytes" in way else ""
     if measure == "MiB":
         return size(way["bytes"]["peak"]) if "bytes" in way else ""
-    return f"{way['exponent']:.2f}" if "exponent" in way else ""
+    return growth(way)
 
 
 def ratio(measure: str, value: float | None) -> str:
@@ -114,7 +142,7 @@ def ratio(measure: str, value: float | None) -> str:
         case "speed":
             return f"{value:.3g}x faster"
         case "memory":
-            return f"1/{value:.3g} of it"
+            return f"1/{value:.0f} of it"
         case "units":
             return f"{value:.2f}x its time"
         case "share":
@@ -128,6 +156,8 @@ def ratio(measure: str, value: float | None) -> str:
 
 def asked(bar: Document) -> str:
     """The bound in words, with the unit of its measure."""
+    if bar["bound"] is None:
+        return "shown beside"
     forms = {
         "speed": "{:g}x", "memory": "1/{:g}", "units": "{:g}x", "share": "{:.0%}", "seconds": "{:g} s",
         "excess": "{:g} s", "MiB": "{:g} MiB", "exponent": "L^{:g}",
@@ -137,6 +167,8 @@ def asked(bar: Document) -> str:
 
 
 def met(bar: Document) -> str:
+    if bar["bound"] is None:
+        return ""
     return {True: "met", False: "NOT met", None: "-"}[bar["met"]]
 
 
@@ -154,8 +186,18 @@ def machine(document: Document) -> str:
     quick = "QUICK RUN, tiny sizes: these are no results. " if document["quick"] else ""
     return (
         f"{quick}{document['date']}, {m['cpu']}, {m['vector']}, {m['cores']} cores, {m['memory_gib']} GiB, {threads}, "
-        f"{m['system']}, Python {m['python']}. Versions: {versions}. "
-        f"Bars are about the torch paths, without the optional C library ({m['native']}), unless it is named."
+        f"{m['system']}, Python {m['python']}. Versions: {versions}."
+    )
+
+
+def paths(document: Document) -> str:
+    """Which of our own paths the lines are about."""
+    return (
+        "All lines are about the torch paths, measured with the optional C library off, also those of Mamba-1: what "
+        "the C file does for Mamba-1's scan stands in lines of its own that say so "
+        f"(here: {document['machine']['native']}). In shares of GEMM a power of two counts as 16 flops; the share in "
+        "brackets counts the multiply-adds alone. Beside each fitted exponent stands the slope between the two "
+        "longest lengths."
     )
 
 

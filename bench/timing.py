@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-ROUNDS = 3  # at least; more while there is time for what takes less than a few seconds
-FEWER = ((30.0, 1), (5.0, 2), (3.0, 3))  # what takes longer than so many seconds a call gets so many rounds, no more
-SAMPLE = 0.4  # seconds of one contender in one round, in as many calls as fit
+ROUNDS = 5  # at least; more while there is time
+SLOW, SLOW_ROUNDS = 2.0, 3  # what takes longer than so many seconds a call gets so many rounds and no more
+SAMPLE = 0.2  # seconds of one contender in one round, in as many calls as fit
 
 
 def interleaved(
@@ -18,24 +18,29 @@ def interleaved(
     budget: float,
     rounds: int = ROUNDS,
     sample: float | None = None,
+    once: Collection[str] = (),
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of every call, round-robin, until every contender has ``rounds`` and ``budget`` seconds are spent."""
+    """Seconds of every call, round-robin, until every contender has its rounds and ``budget`` seconds are spent.
+
+    once: contenders that are called a single time.
+    """
     sample = SAMPLE if sample is None else sample
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    start, done = clock(), 0
-    while done < rounds or (clock() - start < budget and done < 100):
+    start, done, wanting = clock(), 0, True
+    while wanting and (done < rounds or (clock() - start < budget and done < 100)):
+        wanting = False
         for name, call in calls.items():
-            taken = min(samples[name], default=0.0)
-            if done >= next((few for limit, few in FEWER if taken > limit), done + 1):
+            few = 1 if name in once else SLOW_ROUNDS if min(samples[name], default=0.0) > SLOW else math.inf
+            if done >= few:
                 continue
-            spent = 0.0
+            wanting, spent = True, 0.0
             while True:
                 before = clock()
                 call()
                 spent += (took := clock() - before)
                 samples[name].append(took)
-                if spent + took > sample:
+                if spent + took > sample or name in once:
                     break
         done += 1
     return samples
@@ -56,6 +61,11 @@ def summary(samples: Sequence[float]) -> dict[str, float]:
 def exponent(lengths: Sequence[float], seconds: Sequence[float]) -> float:
     """The slope of log time on log length, by least squares."""
     return statistics.linear_regression([math.log(n) for n in lengths], [math.log(s) for s in seconds]).slope
+
+
+def last_slope(lengths: Sequence[float], seconds: Sequence[float]) -> float:
+    """The same slope between the two longest lengths alone: what the fit would hide if it bent."""
+    return exponent(lengths[-2:], seconds[-2:])
 
 
 def extrapolate(lengths: Sequence[float], seconds: Sequence[float], length: float) -> float:

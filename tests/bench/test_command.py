@@ -67,6 +67,22 @@ def test_a_resumed_run_measures_nothing_twice_and_adds_what_is_new(quick):
     assert "s4d-kernel: timing" not in done.stderr and "s4d-backward: timing" in done.stderr
     assert new["rows"]["s4d-kernel"] == old["rows"]["s4d-kernel"]
     assert list(new["rows"]) == ["s4d-kernel", "s4d-backward"]
+    assert "going on: 1 of 2 cases are kept" in done.stderr
+
+
+def test_an_interrupted_run_keeps_what_is_finished(make_case, tmp_path, monkeypatch, capsys):
+    def interrupted(size):
+        raise KeyboardInterrupt
+
+    cases = {"squares": make_case(memory=False, seconds=0.01), "later": make_case(make=interrupted, memory=False)}
+    monkeypatch.setattr("bench.cases.CASES", cases)
+    monkeypatch.setattr("bench.publish.publish", lambda *_: pytest.fail("published"))
+    monkeypatch.setattr("bench.machine.rates", lambda seconds: {"a": {"rate": 1.0, "unit": "G/s"}})
+    path = tmp_path / "rows.json"
+    assert command.main(["--json", str(path)]) == 130
+    said = capsys.readouterr()
+    assert "interrupted" in said.err and "Squares" in said.out
+    assert list(json.loads(path.read_text())["rows"]) == ["squares"]
 
 
 def test_json_alone_on_standard_output(make_case, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_way_that_breaks_is_red_with_its_reason_in_one_line(make_case, memory)
 def test_a_peer_that_is_not_installed_is_said_to_be_missing(make_case, memory):
     row, _ = run(make_case(needs=("no_such_package.of_ours",), breaks=True, seconds=0.01), memory)
     assert row["status"] == "green"
-    assert row["contenders"]["peer"] == {"peer": True, "missing": "no_such_package"}
+    assert row["contenders"]["peer"] == {"peer": True, "native": False, "missing": "no_such_package"}
     assert row["bars"][0]["value"] is None
     assert row["bars"][0]["met"] is None
 
@@ -75,6 +76,8 @@ def test_growth_is_fitted_over_the_lengths(make_case, memory):
     way = row["contenders"]["mixerlens"]
     assert list(way["by_length"]) == ["64", "128", "256"]
     assert row["bars"][0]["value"] == way["exponent"]
+    longest = [math.log(way["by_length"][n]["median"]) for n in ("128", "256")]
+    assert way["last_slope"] == pytest.approx((longest[1] - longest[0]) / math.log(2))
     assert ("squares", "mixerlens", {"time": 256}) in memory.asked
 
 
@@ -93,7 +96,7 @@ def test_a_way_that_does_not_reach_the_length_is_extrapolated_and_said_to_be(mem
     )  # fmt: skip
     row, _ = run(case, memory)
     way = row["contenders"]["peer"]
-    assert held == [4, 8, 16, 32]  # what is longer than the case is no candidate
+    assert held == [32, 16]  # what is longer than the case is no candidate; what is shorter than one that fits, fits
     assert list(way["by_length"]) == ["4", "8", "16"]
     assert way["measured_at"] == 16
     assert way["extrapolated"] == pytest.approx(way["seconds"]["median"] * 4 ** way["exponent"])
@@ -107,6 +110,50 @@ def test_flops_are_compared_with_the_machines_product(make_case, memory):
     way = run(case, memory)[0]["contenders"]["mixerlens"]
     rate = 32e6 / way["seconds"]["median"]
     assert 1e9 < rate / way["share"] < 1e13  # the product's flops a second
+    assert "multiply_add_share" not in way
+    case = replace(case, multiply_adds=lambda size: 0.25e6 * size["time"])
+    way = run(case, memory)[0]["contenders"]["mixerlens"]
+    assert way["multiply_add_share"] == pytest.approx(way["share"] / 4)
+
+
+def test_a_value_without_a_bound_is_shown_and_not_judged():
+    found = measure.judge(Bar("speed", "mixerlens", None, "peer"), WAYS)
+    assert found["value"] == pytest.approx(4.5)
+    assert found["met"] is None
+
+
+def test_a_way_that_checks_itself_has_no_gate_and_one_call(make_case, memory):
+    calls = []
+
+    def whole(given):
+        calls.append(given["x"].shape)
+        return ()
+
+    way = Contender("mixerlens", whole, once=True, checks=True)
+    case = make_case(memory=False, seconds=0.01, bars=(Bar("seconds", "mixerlens", 60),))
+    row, _ = run(replace(case, contenders=(way,)), memory)
+    assert calls == [(32,)]
+    assert "error" not in row["contenders"]["mixerlens"]
+    assert row["contenders"]["mixerlens"]["seconds"]["count"] == 1
+    assert row["bars"][0]["met"] is True
+
+
+def test_the_memory_of_slow_ways_is_measured_only_for_a_bar(make_case, memory, monkeypatch):
+    monkeypatch.setattr(measure, "LONG", 0.0)
+    row, _ = run(make_case(seconds=0.01, bars=(Bar("MiB", "mixerlens", 100),)), memory)
+    assert [name for _, name, _ in memory.asked] == ["mixerlens"]
+    assert "bytes" not in row["contenders"]["peer"]
+    assert row["bars"][0]["met"] is True
+
+
+def test_of_the_lengths_that_fit_the_longest_its_half_and_its_quarter_are_measured():
+    way = Contender("peer", lambda given: given, fits=lambda size: 0)
+    case = Case("c", "C", lambda size: {}, {"time": 512}, {"time": 512}, (way,), lambda given: ())
+    ladder = (16, 24, 32, 48, 64, 96, 128, 160)
+    assert measure._rungs(case, way, {"time": 512}, ladder) == (32, 64, 160)
+    assert measure._rungs(case, way, {"time": 140}, ladder) == (32, 64, 128)
+    nothing = replace(way, fits=lambda size: math.inf)
+    assert measure._rungs(case, nothing, {"time": 512}, ladder) == ()
 
 
 WAYS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from bench.cases import CASES
@@ -25,6 +27,15 @@ def test_a_large_temporary_is_seen_and_belongs_to_its_own_way(server):
     assert ours["peak"] < table / 2
     assert abs(again["peak"] - dense["peak"]) < table / 10  # each request starts from the same process
     assert dense["result"] == 64 * 4096 * 4
+
+
+def test_a_process_that_was_ended_is_started_again(server):
+    case = CASES["s4d-kernel"]
+    server.peak(case, "mixerlens", case.quick)
+    server._process.kill()
+    with contextlib.suppress(RuntimeError):  # one request may be lost
+        server.peak(case, "mixerlens", case.quick)
+    assert server.peak(case, "mixerlens", case.quick)["peak"] >= 0
 
 
 def test_a_request_that_breaks_says_why_and_the_next_is_answered(server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -101,9 +102,10 @@ def test_an_interrupted_write_leaves_the_old_file(document, root, monkeypatch):
 def test_like_bars_are_one_line_with_the_worst(document):
     row = document["rows"]["grown"]
     row["bars"][1]["value"], row["bars"][2]["value"] = 1.0, 2.5
+    row["contenders"]["peer"].update(exponent=2.5, last_slope=3.25)
     lines = table.bars(document)
     (growth,) = [line for line in lines if "growth" in line[0]]
-    assert "mixerlens" in growth[1] and "peer" in growth[1]
+    assert "mixerlens" in growth[1] and "; peer 2.50 (last step 3.25)" in growth[1]
     assert growth[3] == "L^2.50"
     row["bars"][2].update(value=None, met=None)
     (growth,) = [line for line in table.bars(document) if "growth" in line[0]]
@@ -116,6 +118,37 @@ def test_a_red_row_shows_no_speed(make_case, memory):
     assert [line[2] for line in lines] == ["RED, no speed shown"] * 2
     assert lines[1][4] == "1e+00"
     assert table.bars({"rows": {"squares": row}})[0][3:] == ("not measured", "at least 0.5x", "-")
+
+
+def test_the_c_file_has_lines_of_its_own(document):
+    del document["rows"]["grown"]
+    row = document["rows"]["squares"]
+    row["contenders"]["mixerlens, C"] = row["contenders"]["mixerlens"] | {
+        "native": True, "share": 0.5, "multiply_add_share": 0.125,
+    }  # fmt: skip
+    row["bars"] = [
+        measure.judge(bar, row["contenders"])
+        for bar in (
+            Bar("speed", "mixerlens", 1e9, "peer"), Bar("speed", "mixerlens, C", None, "peer"),
+            Bar("share", "mixerlens, C", 0.45),
+        )
+    ]  # fmt: skip
+    torch_path, c_file, share = table.bars(document)
+    assert torch_path[0].endswith("speed, torch path") and torch_path[-1] == "NOT met"
+    assert c_file[0].endswith("speed, C file") and c_file[4:] == ("shown beside", "")
+    assert share[3:] == ("50.0% (12.5% without exp2) of GEMM", "at least 45%", "met")
+    inside = publish.summary(document)
+    assert "1 of 2 bars are met" in inside  # what is shown beside is none
+    assert "C file does for Mamba-1's scan stands in lines of its own" in inside
+
+
+def test_one_call_is_not_shown_as_a_median(make_case, memory):
+    case = make_case(seconds=0.01)
+    ways = tuple(replace(c, once=not c.peer) for c in case.contenders)
+    row = measure.run(replace(case, contenders=ways), False, memory, print)
+    ours, peer = table.ways({"rows": {"squares": row}})
+    assert ours[3] == "one call"
+    assert " .. " in peer[3]
 
 
 def test_a_missing_peer_is_named(make_case, memory):

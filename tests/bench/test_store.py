@@ -16,7 +16,7 @@ MACHINE = {"cpu": "abacus", "threads": 1, "versions": {"torch": "2.13.0"}}
 def test_rows_of_the_same_machine_versions_and_source_are_kept(tmp_path):
     path = tmp_path / "new folder" / "bench.json"
     document = store.new(MACHINE, False)
-    document["rows"]["squares"] = {"status": "green"}
+    document["rows"] |= {"squares": {"status": "green"}, "cubes": {"status": "red"}}  # what was wrong is tried again
     store.save(document, path)
     assert store.resumed(path, store.new(MACHINE, False))["rows"] == {"squares": {"status": "green"}}
 

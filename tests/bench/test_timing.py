@@ -37,6 +37,7 @@ def test_the_ways_take_turns():
 def test_a_fast_way_is_called_more_often_in_its_turn():
     clock = Clock()
     fast = timing.SAMPLE / 8
+    assert timing.SAMPLE < 1.0
     samples = timing.interleaved(
         {"slow": clock.call("slow", 1.0), "fast": clock.call("fast", fast)}, 0.0, 2, clock=clock
     )
@@ -50,13 +51,18 @@ def test_rounds_go_on_while_there_is_time():
     assert len(samples["a"]) == 7
 
 
-def test_slow_ways_stop_early():
+def test_slow_ways_have_three_rounds_and_all_others_five():
     clock = Clock()
-    ways = {"quick": clock.call("quick", 1.0)}
-    ways |= {f"{rounds}": clock.call(f"{rounds}", 1.1 * limit) for limit, rounds in timing.FEWER}
-    samples = timing.interleaved(ways, 100.0, 3, clock=clock)
-    assert {name: len(found) for name, found in samples.items() if name != "quick"} == {"1": 1, "2": 2, "3": 3}
-    assert len(samples["quick"]) > 3
+    ways = {"quick": clock.call("quick", 1.9), "slow": clock.call("slow", 2.1), "once": clock.call("once", 0.001)}
+    samples = timing.interleaved(ways, 0.0, once=["once"], clock=clock)
+    assert {name: len(found) for name, found in samples.items()} == {"quick": 5, "slow": 3, "once": 1}
+    assert clock.order == ["quick", "slow", "once"] + ["quick", "slow"] * 2 + ["quick"] * 2
+
+
+def test_where_all_ways_are_slow_the_budget_is_not_waited_for():
+    clock = Clock()
+    samples = timing.interleaved({"a": clock.call("a", 2.5)}, 1e9, clock=clock)
+    assert len(samples["a"]) == 3
 
 
 def test_median_and_quartiles():
@@ -69,6 +75,10 @@ def test_median_and_quartiles():
 def test_the_exponent_of_a_power(slope):
     lengths = [4096, 8192, 16384, 131072]
     assert timing.exponent(lengths, [3e-7 * n**slope for n in lengths]) == pytest.approx(slope, abs=1e-12)
+
+
+def test_the_last_step_is_the_slope_of_the_two_longest():
+    assert timing.last_slope([1, 2, 4, 8], [1.0, 1.0, 1.0, 8.0]) == pytest.approx(3.0)
 
 
 def test_the_exponent_is_a_least_squares_slope():
