@@ -18,6 +18,7 @@ from mixerlens.errors import InputError
 from mixerlens.operator import streams
 from mixerlens.operator.streams import TERMS, Bounded, Missing, Places, Side, Skipping, Tile
 from mixerlens.operator.tiles import RowBlock, RowTiles
+from mixerlens.subnormals import subnormals_as_zero
 
 
 class Reduction(Protocol):
@@ -121,7 +122,7 @@ def _run(
     progress: Callable[[float], None] | None,
 ) -> None:
     """Hand every tile to every summary."""
-    with torch.no_grad(), streams.subnormals_as_zero():
+    with torch.no_grad(), subnormals_as_zero():
         for stream in groups:
             told = -1.0
             for tile in stream:

@@ -16,14 +16,16 @@ BLOCK = 8
 class Decays:
     """The products of a (..., steps), float64, with leading axes kept; factors of tiles come in `dtype`.
 
-    since[i] = a[0] ... a[i], until[j] = a[j+1] ... a[last], total = a[0] ... a[last].
+    since[i] = a[0] ... a[i], until[j] = a[j+1] ... a[last], total = a[0] ... a[last]. A weight, of the shape of a,
+    multiplies the columns of the matrices, and nothing else.
     """
 
-    def __init__(self, a: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, a: Tensor, dtype: torch.dtype, weight: Tensor | None = None) -> None:
         self.steps = a.shape[-1]
         self.size = size = min(BLOCK, self.steps)
         count = -(-self.steps // size)
-        a = torch.nn.functional.pad(a, (0, count * size - self.steps), value=1.0).unflatten(-1, (count, size))
+        padding = (0, count * size - self.steps)
+        a = torch.nn.functional.pad(a, padding, value=1.0).unflatten(-1, (count, size))
         within = _products(a)  # (..., count, size, size)
         right, left = within[..., 0] * a[..., :1], within[..., -1, :]
         whole = right[..., -1]
@@ -31,11 +33,14 @@ class Decays:
         before = torch.cat([torch.ones_like(whole[..., :1]), between[..., :-1, 0] * whole[..., :1]], -1)
         since, until = right * before.unsqueeze(-1), left * between[..., -1, :].unsqueeze(-1)
         self.since, self.until = (x.flatten(-2)[..., : self.steps].to(dtype) for x in (since, until))
-        self.total = (before[..., -1] * whole[..., -1]).to(dtype)
+        self.total = before[..., -1] * whole[..., -1]  # float64: it multiplies what is carried on
         crossing = torch.nn.functional.pad(between[..., :-1, :], (0, 0, 1, 0)).tril(-1)
+        if weight is not None:
+            weight = torch.nn.functional.pad(weight, padding).unflatten(-1, (count, size))
+            left, within = left * weight, within.mul_(weight.unsqueeze(-2))
         self._rows = (right.unsqueeze(-1) * crossing.unsqueeze(-2)).flatten(-3, -2).to(dtype)  # (..., steps, count)
         self._columns = torch.diag_embed(left.to(dtype).mT).movedim(-3, -1).flatten(-2)  # (..., count, steps)
-        self._within = within.to(dtype).tril_()
+        self._within = within.to(dtype)
 
     def matrix(self, index: int | slice | tuple = slice(None), out: Tensor | None = None) -> Tensor:
         """D[i, j] = a[j+1] ... a[i] for j <= i, 0 above: (..., steps, steps), of the leading entries at `index`."""
@@ -47,7 +52,8 @@ class Decays:
 
 
 def _products(a: Tensor) -> Tensor:
-    """[i, j] = a[j+1] ... a[i] for j <= i, anything above."""
-    size = a.shape[-1]
-    lower = torch.ones(size, size, dtype=torch.bool, device=a.device).tril(-1)
-    return torch.where(lower, a.unsqueeze(-1), 1.0).cumprod(-2)
+    """[i, j] = a[j+1] ... a[i] for j <= i, 0 above."""
+    found = torch.diag_embed(torch.ones_like(a))
+    for i in range(1, a.shape[-1]):
+        torch.mul(found[..., i - 1, :i], a[..., i : i + 1], out=found[..., i, :i])
+    return found

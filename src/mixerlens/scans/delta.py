@@ -4,7 +4,8 @@
 
 Sources: Yang et al., arXiv 2406.06484 (DeltaNet) and 2412.06464 (gated). Within a chunk the tokens' corrected values
 solve one unit-triangular system, in float64 as the correlated keys of a chunk may ask for; only the state passes
-between chunks. Decays are formed and multiplied in float64.
+between chunks. Decays are formed and multiplied in float64. What is below the smallest normal number of its dtype
+counts as 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from mixerlens.scans.delta_blocks import Part, parts
 from mixerlens.scans.delta_gradients import Gradients
 from mixerlens.scans.shapes import axes, check, grouped
+from mixerlens.subnormals import subnormals_as_zero
 
 KEPT = 32 << 20  # bytes kept for the backward pass at most, but for the states between blocks
 
@@ -60,10 +62,10 @@ def _forward(query, key, value, log_decay, beta, initial_state, keep: bool = Fal
     y, last = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (value, initial_state))
     pieces = parts(query, key, value, log_decay, beta)
     kept = _kept(pieces, last) if keep else None
-    with torch.inference_mode():  # calls cost less
+    with torch.inference_mode(), subnormals_as_zero():  # in inference mode, calls cost less
         _share(pieces, kept, filled=False)
         for part in pieces:
-            state = part.state(initial_state).clone(memory_format=torch.contiguous_format)
+            state = part.state(initial_state).to(torch.float64, memory_format=torch.contiguous_format, copy=True)
             for number, block in enumerate(part.blocks()):
                 if kept is not None and kept.ndim > 1:
                     part.state(kept)[number] = state
@@ -102,13 +104,13 @@ class _Scan(torch.autograd.Function):
         new = torch.zeros_like if pieces[0].shared else torch.empty_like
         into = [None if t is None else new(t, memory_format=torch.contiguous_format) for t in arguments]
         grad_initial = torch.empty_like(grad_last)
-        with torch.inference_mode():
+        with torch.inference_mode(), subnormals_as_zero():
             _share(pieces, kept, filled=True)
             for part in pieces:
                 adjoint = part.state(grad_last).clone(memory_format=torch.contiguous_format)
                 states = [adjoint] * part.count if kept.ndim == 1 else part.state(kept)[: part.count].unbind(0)
                 for block, state in zip(part.blocks(back=True), reversed(states), strict=True):
-                    block.scan(state.clone(memory_format=torch.contiguous_format))
+                    block.scan(state.to(torch.float64, memory_format=torch.contiguous_format, copy=True))
                     Gradients(block, part.heads_of(grad_y)).run(adjoint, into)
                 part.state(grad_initial).copy_(adjoint)
         return *into, grad_initial

@@ -3,9 +3,11 @@
 With D the products of decays inside a chunk, l and r those from its start and to its end, T = (I + beta (K K^T . D)
 below the diagonal)^-1, the chunk's corrected values and what it makes of its first state S are
 
-    V' = T beta V - (T beta l K) S,    y = (Q K^T . D) V' + l Q S,    S <- l_last S + (r K)^T V'.
+    V' = T beta (V - l K S),    y = (Q K^T . D) V' + l Q S,    S <- l_last S + (r K)^T V'.
 
-Axes are (chunks * sequences * heads, chunk, dim).
+Everything the state passes through is float64: where nothing is forgotten (beta near 2), float32 is off by 1e-5 after
+16384 tokens, while float64 inside leaves the rounding of what is written and read. Axes are
+(chunks * sequences * heads, chunk, dim).
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Part:
         self.count = sum(-(-len(group) // self._chunks) for group in self._groups)
         state, dim = self.key.shape[-1], self.value.shape[-1]
         rows = batch * count * CHUNK
-        self._sizes = {"corrected": rows * dim, "erased": rows * state, "inverse": rows * CHUNK}  # numbers a chunk
+        self._sizes = {"corrected": rows * dim, "inverse": rows * CHUNK}  # numbers a chunk
         self._sizes["states"] = batch * count * state * dim
         self.needed = -(-time // CHUNK) * sum(self._sizes.values()) + self._sizes["states"]
         self._memory, self.filled = None, False
@@ -74,7 +76,7 @@ class Part:
             decays = None
             if self.log_decay is not None:
                 g = self.log_decay[:, group[0].start : group[-1].stop].unflatten(1, (len(group), -1))
-                decays = Decays(g.permute(1, 0, 3, 2).double().exp(), g.dtype)
+                decays = Decays(g.permute(1, 0, 3, 2).double().exp(), torch.float64)
             for first in range(0, len(group), self._chunks)[::step]:
                 yield Block(self, group[first : first + self._chunks], decays, first)
 
@@ -94,43 +96,38 @@ class Block:
         self.query, self.key = (self.tiles(name, getattr(part, name), part.per_group) for name in ("query", "key"))
         self.value, self.beta = self.tiles("value", part.value), self.tiles("beta", part.beta.unsqueeze(-1))
         count, steps, _ = self.value.shape
-        square, self.gated = (count, steps, steps), decays is not None
+        square, self.gated, dtype = (count, steps, steps), decays is not None, self.value.dtype
         if decays is None:
-            self.kept, self.read, self.forgotten = self.key, self.query, self.beta
-            self.mask = self.key.new_ones(steps, steps).tril()
+            self.mask, self.read, self.factors = self.key.new_ones(steps, steps).tril(), self.query, None
         else:
             index = slice(first, first + self.chunks)
-            self.since, self.until = (x[index].flatten(0, 2).unsqueeze(-1) for x in (decays.since, decays.until))
-            self.total = decays.total[index].flatten(1)[..., None, None]
-            self.mask = decays.matrix(index).flatten(0, 2)
-            self.kept = torch.mul(self.key, self.until, out=room("kept", *self.key.shape))
+            factors = (decays.since[index].flatten(0, 2).unsqueeze(-1), decays.until[index].flatten(0, 2).unsqueeze(-1))
+            self.factors = *factors, decays.total[index].flatten(1)[..., None, None], decays.matrix(index).flatten(0, 2)
+            self.since, self.until, self.total = (factor.to(dtype) for factor in self.factors[:3])
+            self.mask = room("mask", *square).copy_(self.factors[3])
             self.read = torch.mul(self.query, self.since, out=room("read", *self.key.shape))
-            self.forgotten = self.beta * self.since
         self.scores = torch.bmm(self.query, self.key.mT, out=room("scores", *square))
         self.mixing = torch.mul(self.scores, self.mask, out=room("mixing", *square))
-        self.overlaps = torch.bmm(self.key, self.key.mT, out=room("overlaps", *square)).mul_(self.mask)
-        self.overlaps.diagonal(dim1=-2, dim2=-1).zero_()
-        self.inverse, self.corrected, self.erased = (
+        self.inverse, self.corrected = (
             part.place(name, self.span, *shape)
-            for name, shape in (("inverse", square), ("corrected", self.value.shape), ("erased", self.key.shape))
+            for name, shape in (("inverse", square), ("corrected", self.value.shape))
         )
-        if part.filled:
-            return
-        self._invert(room)
-        asked = torch.mul(self.value, self.beta, out=room("asked", *self.value.shape))
-        torch.bmm(self.inverse, asked, out=self.corrected)  # as if S were 0, see `scan`
-        asked = torch.mul(self.key, self.forgotten, out=room("asked", *self.key.shape))
-        torch.bmm(self.inverse, asked, out=self.erased)
 
-    def _invert(self, room: Room) -> None:
-        """inverse = (I + beta overlaps)^-1, solved in float64 and cast back."""
-        shape = self.overlaps.shape
+    def _wide(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor in float64, to be overwritten."""
+        return self.part.room(f"wide {name}", *tensor.shape, dtype=torch.float64).copy_(tensor)
+
+    def _inverse(self, key: Tensor, beta: Tensor) -> Tensor:
+        """(I + beta (K K^T . D) below the diagonal)^-1, in float64."""
+        shape = self.inverse.shape
+        overlaps = torch.bmm(key, key.mT, out=self.part.room("wide overlaps", *shape, dtype=torch.float64))
+        if self.factors is not None:
+            overlaps.mul_(self.factors[3])
         # both in columns, as the solver wants them: else it makes copies
-        system, found = (room(name, *shape, dtype=torch.float64).mT for name in ("system", "found"))
-        system.copy_(torch.mul(self.overlaps, self.beta, out=self.inverse))
+        system, found = (self.part.room(name, *shape, dtype=torch.float64).mT for name in ("system", "found"))
+        torch.mul(overlaps, beta, out=system)
         found.copy_(torch.eye(self.steps, dtype=torch.float64, device=found.device))
-        torch.linalg.solve_triangular(system, found, upper=False, unitriangular=True, out=found)
-        self.inverse.copy_(found)
+        return torch.linalg.solve_triangular(system, found, upper=False, unitriangular=True, out=found)
 
     def tiles(self, name: str, tensor: Tensor, per_group: int = 1) -> Tensor:
         """(batch, time, heads, dim) -> (chunks * batch * heads, chunk, dim), a copy with heads repeated."""
@@ -147,22 +144,35 @@ class Block:
         return tensor.unflatten(0, (self.chunks, -1)).unbind(0)
 
     def scan(self, state: Tensor) -> None:
-        """Carries the state (batch, heads, state, dim) over the block in place; `states` are those before chunks."""
+        """Carries the state (batch, heads, state, dim), float64, over the block in place."""
         flat = state.view(-1, *state.shape[2:])
         states = self.part.place("states", self.span, self.chunks + 1, *flat.shape)
         self.states = states[:-1].flatten(0, 1)
         if self.part.filled:
             return
-        states[0] = flat
-        pieces = zip(*(self.each(x) for x in (self.erased, self.kept, self.corrected)), strict=True)
-        for number, (erased, kept, corrected) in enumerate(pieces):
-            old, new = states[number], states[number + 1]
-            corrected.baddbmm_(erased, old, alpha=-1)
-            if self.gated:
-                torch.mul(old, self.total[number], out=new).baddbmm_(kept.mT, corrected)
+        key, beta = self._wide("key", self.key), self.beta.double()
+        inverse = self._inverse(key, beta)
+        self.inverse.copy_(inverse)
+        kept = forgotten = key
+        if self.factors is not None:
+            beta = beta * self.factors[0]
+            kept = torch.mul(key, self.factors[1], out=self.part.room("wide kept", *key.shape, dtype=torch.float64))
+        forgotten = torch.mul(key, beta, out=self.part.room("wide forgotten", *key.shape, dtype=torch.float64))
+        asked = self._wide("asked", torch.mul(self.value, self.beta, out=self.corrected))
+        corrected = self.part.room("wide corrected", *asked.shape, dtype=torch.float64)
+        wide = self.part.room("wide states", *states.shape, dtype=torch.float64)
+        wide[0] = flat
+        pieces = zip(*(self.each(x) for x in (forgotten, inverse, asked, kept, corrected)), strict=True)
+        for number, (k, solve, r, last, v) in enumerate(pieces):
+            old, new = wide[number], wide[number + 1]
+            torch.bmm(solve, r.baddbmm_(k, old, alpha=-1), out=v)
+            if self.factors is None:
+                torch.baddbmm(old, last.mT, v, out=new)
             else:
-                torch.baddbmm(old, kept.mT, corrected, out=new)
-        flat.copy_(states[-1])
+                torch.mul(old, self.factors[2][number], out=new).baddbmm_(last.mT, v)
+        states.copy_(wide)
+        self.corrected.copy_(corrected)
+        flat.copy_(wide[-1])
 
     def outputs(self, into: Tensor) -> None:
         """Writes y into a (batch, time, heads, dim) tensor."""

@@ -11,6 +11,14 @@ from mixerlens.scans.delta_blocks import Block
 class Gradients:
     def __init__(self, block: Block, grad_y: Tensor) -> None:
         self.block, self.room, self.grad_y = block, block.part.room, block.tiles("grad_y", grad_y)
+        room, key = self.room, block.key
+        self.kept, self.factor = key, block.beta
+        if block.gated:
+            self.kept = torch.mul(key, block.until, out=room("kept", *key.shape))
+            self.factor = block.beta * block.since
+        self.forgotten = torch.mul(key, self.factor, out=room("forgotten", *key.shape))
+        self.overlaps = torch.bmm(key, key.mT, out=room("overlaps", *block.scores.shape)).mul_(block.mask)
+        self.overlaps.diagonal(dim1=-2, dim2=-1).zero_()  # what is solved is strictly below the diagonal
 
     def run(self, adjoint: Tensor, into: list[Tensor | None]) -> None:
         """Fills `into` (query, key, value, log_decay, beta); carries `adjoint`, the state's gradient, back in place."""
@@ -23,13 +31,13 @@ class Gradients:
         grad_key = torch.bmm(grad_scores.mT, block.query, out=room("grad_key", *block.key.shape))
         _add(grad_query, recall, block.since if block.gated else None)
         # the corrected values: (1 + beta overlaps) corrected = beta (V - since K S)
-        to_value = torch.bmm(block.inverse.mT, self.corrected, out=room("to_value", *gy.shape))
+        to_value = self.to_value
         less = torch.bmm(to_value, block.corrected.mT, out=block.mixing)  # minus the system's gradient
-        pairs = torch.mul(less, block.overlaps, out=block.overlaps)
+        pairs = torch.mul(less, self.overlaps, out=self.overlaps)
         less.mul_(block.mask).mul_(block.beta).diagonal(dim1=-2, dim2=-1).zero_()
         grad_key.baddbmm_(less, block.key, alpha=-1).baddbmm_(less.mT, block.key, alpha=-1)
         recalled = torch.bmm(to_value, block.states.mT, out=room("recalled", *block.key.shape))
-        grad_key.addcmul_(recalled, block.forgotten, value=-1)
+        grad_key.addcmul_(recalled, self.factor, value=-1)
         by_key = self._dot(recalled, block.key)
         if block.gated:
             by_key.mul_(block.since)
@@ -41,7 +49,7 @@ class Gradients:
             pairs.mul_(block.beta.neg()).addcmul_(grad_scores, block.scores).diagonal(dim1=-2, dim2=-1).zero_()
             since = self._dot(block.read, recall) - by_key.mul_(block.beta)
             whole = self._dot(block.states.flatten(1), self.later.flatten(1)).unsqueeze(-1) * block.total.view(-1, 1, 1)
-            crossing = _through_decays(pairs, since, self._dot(block.kept, grad_kept), whole)
+            crossing = _through_decays(pairs, since, self._dot(self.kept, grad_kept), whole)
             self._store(into[3], part.heads, crossing)
         self._store(into[0], part.groups, grad_query)
         self._store(into[1], part.groups, grad_key)
@@ -53,24 +61,23 @@ class Gradients:
         return torch.mul(left, right, out=self.room("products", *left.shape)).sum(-1, keepdim=True)
 
     def _adjoints(self, adjoint: Tensor) -> None:
-        """Fills `corrected`, the gradient of the corrected values, and `later`, that of the state after each chunk."""
+        """Fills `later`, the gradient of the state after each chunk, and `to_value`, that of beta (V - l K S)."""
         block, gy, flat = self.block, self.grad_y, adjoint.view(-1, *adjoint.shape[2:])
-        self.corrected = torch.bmm(block.mixing.mT, gy, out=self.room("grad_corrected", *gy.shape))
+        corrected = torch.bmm(block.mixing.mT, gy, out=self.room("grad_corrected", *gy.shape))
         direct = torch.bmm(block.read.mT, gy, out=self.room("direct", *block.states.shape))  # through the outputs
-        self.later = self.room("later", *block.states.shape)
-        later, direct, *pieces = (
-            block.each(tensor) for tensor in (self.later, direct, self.corrected, block.kept, block.erased)
-        )
+        self.later, self.to_value = self.room("later", *block.states.shape), self.room("to_value", *gy.shape)
+        later, direct, *pieces = (block.each(tensor) for tensor in (self.later, direct, corrected, self.kept))
+        pieces += [block.each(tensor) for tensor in (block.inverse, self.forgotten, self.to_value)]
         later[-1].copy_(flat)
         for number in reversed(range(block.chunks)):
-            corrected, kept, erased = (piece[number] for piece in pieces)
-            corrected.baddbmm_(kept, later[number])
+            corrected, kept, inverse, forgotten, to_value = (piece[number] for piece in pieces)
+            torch.bmm(inverse.mT, corrected.baddbmm_(kept, later[number]), out=to_value)
             state = later[number - 1] if number else flat  # the gradient of the state before the chunk
             if block.gated:
                 torch.addcmul(direct[number], later[number], block.total[number], out=state)
             else:
                 torch.add(direct[number], later[number], out=state)
-            state.baddbmm_(erased.mT, corrected, alpha=-1)
+            state.baddbmm_(forgotten.mT, to_value, alpha=-1)
 
     def _store(self, into: Tensor | None, heads: slice, gradient: Tensor) -> None:
         """Puts a (chunks * batch * heads, chunk, dim) gradient where it belongs; heads of a group add up."""

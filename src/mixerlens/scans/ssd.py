@@ -4,7 +4,7 @@
 
 Source: Dao and Gu, arXiv 2405.21060. Within a chunk the outputs are one masked product of the scores C B^T, which all
 heads of a group share; only the state passes between chunks, and it is read and written by one product a group. Decays
-are formed and multiplied in float64.
+are formed and multiplied in float64. What is below the smallest normal number of its dtype counts as 0.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from mixerlens.scans.shapes import axes, check, grouped
 from mixerlens.scans.ssd_parts import parts
+from mixerlens.subnormals import subnormals_as_zero
 
 
 def ssd_scan(
@@ -57,16 +58,18 @@ def _forward(x, dt, A, B, C, initial_state, keep: bool = False) -> tuple[Tensor,
     y, last = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, initial_state))
     pieces = parts(x, dt, A, B, C)
     kept = last.new_empty(len(pieces[0].blocks()) if keep else 0, *last.shape)
-    with torch.inference_mode():  # calls cost less
+    with torch.inference_mode(), subnormals_as_zero():  # in inference mode, calls cost less
         for part in pieces:
             state, out = part.start(initial_state), part.of(y)
             for first, block in enumerate(part.blocks()):
                 if keep:
                     part.finish(state, kept[first])
-                decays = part.decays(block)
+                decays = part.decays(block, weighted=True)
+                state.open()
                 for number, span in enumerate(block):
-                    part.read(span, number, decays, state, out[:, span])
+                    part.read(span, number, decays, state.now(), out[:, span])
                     part.write(span, number, decays, state)
+                state.close()
             part.finish(state, last)
     return y, last, kept
 
@@ -86,17 +89,20 @@ class _Scan(torch.autograd.Function):
         into += [torch.zeros_like(A, dtype=torch.float64)]  # it adds up over all steps
         into += [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in (B, C)]
         grad_initial = torch.empty_like(grad_last)
-        with torch.inference_mode():
+        with torch.inference_mode(), subnormals_as_zero():
             for part in parts(x, dt, A, B, C):
-                adjoint = part.start(grad_last)  # dL/dS_t as seen from the steps after t
+                adjoint = part.start(grad_last, "adjoint")
                 for block, start in zip(reversed(part.blocks()), reversed(kept.unbind(0)), strict=True):
-                    decays, state = part.decays(block), part.start(start)
-                    states = part.room("states", len(block), *state.shape)
+                    decays, state = part.decays(block, weighted=False), part.start(start)
+                    states = part.room("states", len(block), *state.wide.shape)  # before each chunk
+                    state.open()
                     for number, span in enumerate(block):
-                        states[number] = state
+                        states[number] = state.now()
                         if number + 1 < len(block):
                             part.write(span, number, decays, state)
+                    adjoint.open()
                     for number in reversed(range(len(block))):
                         part.gradients(block[number], number, decays, states[number], adjoint, grad_y, into)
+                    adjoint.close()
                 part.finish(adjoint, grad_initial)
         return *into[:2], into[2].to(A.dtype), *into[3:], grad_initial

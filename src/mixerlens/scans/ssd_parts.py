@@ -12,6 +12,7 @@ from torch import Tensor
 from mixerlens.scans.cuts import blocks, cuts
 from mixerlens.scans.decays import Decays
 from mixerlens.scans.room import Room
+from mixerlens.scans.ssd_state import State
 
 CHUNK = 64
 BLOCK = 8  # chunks whose decays are formed at once, and between which the state is kept for the backward pass
@@ -33,37 +34,40 @@ class Part:
         """(batch, time, heads, ...) -> (batch, time, groups, heads a group, ...), a view."""
         return tensor[self.sequences, :, self.heads].unflatten(2, (self.count, -1))
 
-    def start(self, state: Tensor) -> Tensor:
-        """(batch, heads, state, dim) -> (batch, groups, state, heads a group * dim), a copy."""
-        mine = state[self.sequences, self.heads].unflatten(1, (self.count, -1))
-        return mine.transpose(2, 3).flatten(3).clone(memory_format=torch.contiguous_format)
+    def start(self, state: Tensor, name: str = "state") -> State:
+        """Of a (batch, heads, state, dim) tensor, a copy."""
+        mine = state[self.sequences, self.heads].unflatten(1, (self.count, -1)).transpose(2, 3).flatten(3)
+        wide = mine.to(torch.float64, memory_format=torch.contiguous_format, copy=True)
+        return State(wide, self.shape[2], self.room, name)
 
-    def finish(self, state: Tensor, into: Tensor) -> None:
+    def finish(self, state: State, into: Tensor) -> None:
         """The way back from `start`, written into a (batch, heads, state, dim) tensor."""
         mine = into[self.sequences, self.heads].unflatten(1, (self.count, -1))
-        mine.transpose(2, 3).copy_(state.unflatten(3, (self.shape[2], -1)))
+        mine.transpose(2, 3).copy_(state.by_head(state.wide))
 
     def blocks(self) -> list[list[slice]]:
         return blocks(self.x.shape[1], CHUNK, BLOCK)
 
-    def decays(self, block: list[slice]) -> Decays:
-        """Of every chunk of the block, with axes (chunks, batch, groups, heads a group, steps)."""
-        a = (self.dt[:, block[0].start : block[-1].stop].double() * self.A.double()).exp()
-        return Decays(a.unflatten(1, (len(block), -1)).permute(1, 0, 3, 4, 2), self.x.dtype)
+    def decays(self, block: list[slice], weighted: bool) -> Decays:
+        """Of every chunk of the block, with axes (chunks, batch, groups, heads a group, steps); weighted with dt."""
+        dt = self.dt[:, block[0].start : block[-1].stop].double().unflatten(1, (len(block), -1)).permute(1, 0, 3, 4, 2)
+        return Decays((dt * self.A.double().unsqueeze(-1)).exp(), self.x.dtype, dt if weighted else None)
 
     def read(self, span: slice, number: int, decays: Decays, state: Tensor, out: Tensor) -> None:
-        """The chunk's outputs, out (batch, chunk, groups, heads a group, dim)."""
+        """The chunk's outputs from the state before it and from its own tokens, by decays weighted with dt.
+
+        out is (batch, chunk, groups, heads a group, dim).
+        """
         steps, (B, C) = span.stop - span.start, self._keys(span)
         mask = self._mask(number, decays).mul_(torch.matmul(C, B.mT).unsqueeze(2))
-        own = torch.matmul(mask, self._written(span), out=self._by_head("own", steps))
+        own = torch.matmul(mask, self.x[:, span].movedim(1, 3), out=self._by_head("own", steps))
         recalled = torch.matmul(C, state, out=self._by_group("recalled", steps))
-        since = decays.since[number].permute(0, 3, 1, 2).unsqueeze(-1)
-        torch.addcmul(own.permute(0, 3, 1, 2, 4), self._heads(recalled).transpose(1, 2), since, out=out)
+        recalled = self._heads(recalled).mul_(decays.since[number].movedim(-1, 2).unsqueeze(-1))
+        torch.add(own.movedim(3, 1), recalled.transpose(1, 2), out=out)
 
-    def write(self, span: slice, number: int, decays: Decays, state: Tensor) -> None:
-        """Carries the state over the chunk, in place."""
-        B, kept = self._keys(span)[0], self._kept(span, number, decays)
-        _carry(state, decays.total[number], B, kept)
+    def write(self, span: slice, number: int, decays: Decays, state: State) -> None:
+        """Carries the state over the chunk."""
+        state.step(decays.total[number], self._keys(span)[0], self._kept(span, number, decays))
 
     def _by_head(self, name: str, rows: int, columns: int = 0) -> Tensor:
         return self.room(name, *self.shape, rows, columns or self.dim)
@@ -95,8 +99,11 @@ class Part:
         torch.mul(self.x[:, span].transpose(1, 2), step.unsqueeze(-1), out=self._heads(out))
         return out
 
-    def gradients(self, span, number: int, decays: Decays, state: Tensor, adjoint: Tensor, grad_y, into) -> None:
-        """Adds the chunk's gradients to `into` (x, dt, A, B, C) and carries `adjoint` back over the chunk, in place."""
+    def gradients(self, span, number: int, decays: Decays, state: Tensor, later: State, grad_y, into) -> None:
+        """Adds the chunk's gradients to `into` (x, dt, A, B, C), by decays without weights; takes `later` back.
+
+        `state` is the one before the chunk, `later` the gradient of the one after it.
+        """
         steps, (B, C) = span.stop - span.start, self._keys(span)
         gy = self._by_head("gy", steps).copy_(self.of(grad_y)[:, span].movedim(1, 3))
         written, kept = self._written(span), self._kept(span, number, decays)
@@ -104,14 +111,16 @@ class Part:
         read = self._by_group("read", steps)
         torch.mul(gy.transpose(2, 3), since, out=self._heads(read))
         # through the state the chunk starts from, and the one it leaves
-        grad_C, grad_B = torch.matmul(read, state.mT), torch.matmul(kept, adjoint.mT)
+        adjoint = later.now()
+        grad_B = torch.matmul(kept, adjoint.mT)
         grad_kept = torch.matmul(B, adjoint, out=self._by_group("grad_kept", steps))
+        products = torch.mul(state, adjoint, out=self._by_group("products", state.shape[2]))
+        across = self._heads(products.sum(2)).sum(-1) * decays.total[number]
+        grad_C = torch.matmul(read, state.mT)
         recalled = torch.matmul(C, state, out=self._by_group("recalled", steps))
         from_start = self._heads(recalled.mul_(read)).sum(-1)  # (batch, groups, chunk, heads a group)
         to_end = self._heads(torch.mul(grad_kept, kept, out=recalled)).sum(-1)
-        across = self._heads(torch.mul(state, adjoint, out=self._by_group("products", state.shape[2])).sum(2)).sum(-1)
-        across.mul_(decays.total[number])
-        _carry(adjoint, decays.total[number], C, read)
+        later.step(decays.total[number], C, read)
         # within the chunk
         scores = torch.matmul(C, B.mT).unsqueeze(2)
         mask = self._mask(number, decays)
@@ -132,13 +141,6 @@ class Part:
         into[2][self.heads] += (grad_decay * step).sum((0, 1)).flatten()
         for tensor, gradient in ((into[3], grad_B), (into[4], grad_C)):
             tensor[self.sequences, span, self.groups] += gradient.transpose(1, 2)
-
-
-def _carry(state: Tensor, total: Tensor, key: Tensor, value: Tensor) -> None:
-    """state (batch, groups, state, heads * dim) becomes total state + key^T value; total is (batch, groups, heads)."""
-    state.unflatten(-1, (total.shape[-1], -1)).mul_(total[:, :, None, :, None])
-    flat = state.flatten(0, 1)
-    flat.baddbmm_(key.flatten(0, 1).mT, value.flatten(0, 1))
 
 
 def _before(x: Tensor) -> Tensor:

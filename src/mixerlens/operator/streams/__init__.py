@@ -1,6 +1,5 @@
 """|alpha| in big tiles that stay in the cache: ``walk`` for linear readouts, ``rows`` for all others."""
 
-from mixerlens.operator.streams.flush import subnormals_as_zero
 from mixerlens.operator.streams.rows import RowStream, row_streams, rows_fit
 from mixerlens.operator.streams.skipping import Bounded, Missing, Skipping
 from mixerlens.operator.streams.tile import TERMS, Places, Side, Tile
@@ -21,5 +20,4 @@ __all__ = [
     "row_streams",
     "rows_fit",
     "streams",
-    "subnormals_as_zero",
 ]
