@@ -83,7 +83,7 @@ def run(given: argparse.Namespace, names: list[str]) -> int:
         for n, name in enumerate(names):
             if given.resume and name in document["rows"]:
                 continue
-            prefix = f"{n + 1}/{len(names)} {name}"
+            prefix, begun = f"{n + 1}/{len(names)} {name}", time.monotonic()
             try:
                 row = measure.run(CASES[name], given.quick, server, lambda what, at=prefix: say(f"{at}: {what}"))
             except KeyboardInterrupt:
@@ -93,6 +93,8 @@ def run(given: argparse.Namespace, names: list[str]) -> int:
                 say(f"{prefix}: {type(failure).__name__}: {failure}")
                 broken.append(name)
                 continue
+            row["took"] = round(time.monotonic() - begun, 1)  # seconds, of the whole case
+            say(f"{prefix}: {row['status']}, took {row['took']:.0f} s")
             rows = document["rows"] | {name: row}
             document["rows"] = {known: rows[known] for known in CASES if known in rows}
             if path is not None:

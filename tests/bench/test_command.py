@@ -49,7 +49,7 @@ def test_the_json_holds_all_of_it(quick):
     assert list(document) == ["schema", "date", "quick", "machine", "source", "rates", "rows"]
     assert document["quick"] is True
     row = document["rows"]["s4d-kernel"]
-    assert set(row) == {"case", "title", "size", "note", "flops_note", "quick", "contenders", "status", "bars"}
+    assert set(row) == {"case", "title", "size", "note", "flops_note", "quick", "contenders", "status", "bars", "took"}
     for way in row["contenders"].values():
         assert {"error", "tolerance", "gate", "seconds", "bytes"} <= set(way)
         assert set(way["seconds"]) == {"median", "low", "high", "min", "max", "count"}
