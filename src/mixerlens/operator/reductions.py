@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from mixerlens.composition import Mixer
 from mixerlens.errors import InputError
 from mixerlens.operator import streams
-from mixerlens.operator.streams import TERMS, Bounded, Missing, Places, Side, Skipping, Tile
+from mixerlens.operator.streams import TERMS, Bounded, Missing, Places, Side, Skipping, ThinTile, Tile
 from mixerlens.operator.tiles import RowBlock, RowTiles
 from mixerlens.subnormals import subnormals_as_zero
 
@@ -37,6 +37,7 @@ class Summary:
     """A summary that takes alpha in tiles of any shape, each row's from near to far."""
 
     signs = False  # whether alpha is needed beside |alpha|
+    sums = False  # whether sums over the rows and columns of a tile are enough
 
     def start(self, d: Mixer) -> None:
         raise NotImplementedError
@@ -70,9 +71,10 @@ def reduce(
     """All the wanted summaries in one pass; ``progress`` is told the fraction done.
 
     skip: leave out what is certified to be small: tiles none of whose entries |alpha_ij| exceeds ``skip`` times the
-    mass that row i has nearer to i. Results are then ``Bounded``: (value, missing), with missing an upper bound of the
-    difference to the exact summary, number by number; top-k stays exact and is given as it is. Only linear readouts
-    have such bounds; everything else is computed in full, with nothing missing.
+    mass that row i has nearer to i; where sums are all that is wanted, also all state dimensions but one or two of a
+    tile if what they add to its entries is as small. Results are then ``Bounded``: (value, missing), with missing an
+    upper bound of what this changes, number by number; rounding of the value is not part of it. Top-k stays exact and
+    is given as it is. Only linear readouts have such bounds; everything else is computed in full, with nothing missing.
     """
     if skip is not None and not 0 <= skip < 1:
         raise InputError(f"skip is {skip}: it is relative to the mass of a row, so 0 <= skip < 1")
@@ -109,9 +111,11 @@ def _streamed(
 ) -> Missing:
     largest = [r.needless for r in summaries if isinstance(r, TopK)]
     exact = skip is None and len(largest) < len(summaries)  # a sum needs every tile
-    skipping = Skipping(d, streams.padded(d), skip, [] if exact else largest)
+    sums = all(r.sums for r in summaries)
+    skipping = Skipping(d, streams.padded(d), skip, [] if exact else largest, thin=sums)
     signs = any(r.signs for r in summaries)
-    _run(d, streams.streams(d, signs=signs, skipping=skipping), summaries, progress)
+    summed = sums and not largest
+    _run(d, streams.streams(d, signs=signs, skipping=skipping, summed=summed), summaries, progress)
     return skipping.missing
 
 
@@ -165,6 +169,8 @@ def _zeros(d: Mixer, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 class _Total(Summary):
     """A number a token: (batch, time, heads)."""
 
+    sums = True
+
     def start(self, d: Mixer) -> None:
         self.time, self.dtype = d.time, d.dtype.to_real()
         self.total = _zeros(d, streams.padded(d))
@@ -214,8 +220,8 @@ class MeanDistance(_Total):
     def bound(self, missing: Missing) -> Tensor:
         """What was left out lies between 0 and i tokens away and moves the mean by at most its share of the way."""
         mean, token = self.moment / self.total, torch.arange(self.total.shape[-1], device=self.total.device)
-        way = torch.maximum(mean, token - mean)
-        return self._told(missing.row / (self.total + missing.row) * way)
+        way, lost = torch.maximum(mean, token - mean), missing.row
+        return self._told((lost / (self.total - lost).clamp(min=0)).nan_to_num(0.0).clamp(max=1) * way)
 
 
 class MassByLag(Summary):
@@ -265,7 +271,7 @@ class TopK(Summary):
     Sorted by |alpha|; where the support of a row has fewer than k entries the index is -1 and the value 0.
     """
 
-    signs = True
+    signs, sums = True, True  # tiles of sums are made only where no entry is ``needless``
 
     def __init__(self, k: int) -> None:
         if not isinstance(k, int) or k < 1:
@@ -284,6 +290,8 @@ class TopK(Summary):
         return bound <= rows.of(self.least[:, heads])[:, :, 0]
 
     def add(self, tile: Tile) -> None:
+        if isinstance(tile, ThinTile):  # asked before: see ``needless``
+            return
         for own in tile.by_head():
             self._add(own)
 

@@ -2,6 +2,7 @@
 
 from mixerlens.operator.streams.rows import RowStream, row_streams, rows_fit
 from mixerlens.operator.streams.skipping import Bounded, Missing, Skipping
+from mixerlens.operator.streams.thin import ThinTile
 from mixerlens.operator.streams.tile import TERMS, Places, Side, Tile
 from mixerlens.operator.streams.walk import Stream, fits, padded, streams
 
@@ -14,6 +15,7 @@ __all__ = [
     "Side",
     "Skipping",
     "Stream",
+    "ThinTile",
     "Tile",
     "fits",
     "padded",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import torch
@@ -17,6 +17,7 @@ from mixerlens.operator.streams import logs
 from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.maps import Maps, maps
 from mixerlens.operator.streams.parts import Part, part
+from mixerlens.operator.streams.thin import Fan, weights
 from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
 
@@ -54,13 +55,15 @@ class Square:
 class Earlier:
     """A block as the rows after it see it. inject: working dtype, each dimension in ``units`` (None: one). reach:
     (batch, heads, 1, sizes, 4), what sizes of rows are multiplied with for the bounds of ``Source.bounds``. columns:
-    the sizes of the injects, (batch, heads, 1, tokens, sizes)."""
+    the sizes of the injects, (batch, heads, 1, tokens, sizes). fans: two dimensions of the injects each, as ``plane``
+    gives them."""
 
     inject: Tensor
     units: list[Tensor] | None
     maps: list[Maps]
     reach: Tensor | None
     columns: Tensor | None
+    fans: dict[tuple[int, ...], tuple[Tensor, Fan]] = field(default_factory=dict)
 
 
 def reaching(columns: Tensor, maps: list[Maps], before: Earlier | None, rounding: float) -> Tensor:
@@ -160,6 +163,13 @@ def _columns(parts: list[tuple[Tensor, Tensor, Tensor, Maps]]) -> tuple[list[Ten
     return [p[0] for p in parts], [p[1] for p in parts], [p[2] for p in parts]
 
 
+def _picked(parts: list[Tensor], dims: Tensor) -> Tensor:
+    """Some of the last axis of parts (batch | 1, heads | 1, 1, tokens, ...) side by side: (batch, heads, tokens, n)."""
+    x = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    x = x[:, :, 0].expand(*dims.shape[:2], *x.shape[3:])
+    return x.gather(-1, dims.unsqueeze(-2).expand(*x.shape[:-1], -1))
+
+
 def row_factors(d: CoefficientDynamics, weight: Tensor | None) -> Tensor | None:
     """Weight / eta of every row, (batch | 1, heads | 1, time, 1), float64; None where all are 1."""
     one = torch.ones(1, 1, d.time, 1, dtype=torch.float64, device=d.device)
@@ -190,16 +200,26 @@ class Source:
         """End the block: it is the last of ``earlier`` from now on."""
         raise NotImplementedError
 
-    def against(self, k: int) -> Square:
-        """The block's rows, which have walked back to block k, and that block's columns."""
+    def against(self, k: int, rows: slice = slice(None)) -> Square:
+        """Some of the block's rows, which have walked back to block k, and that block's columns."""
         raise NotImplementedError
 
     def back(self, k: int) -> None:
         """The rows walk back over block k."""
         raise NotImplementedError
 
-    def sizes(self) -> Tensor:
-        """The sizes of the rows where they are now: (batch, heads, 1, tokens, sizes), to bound with ``reach``."""
+    def sizes(self, rows: slice) -> Tensor:
+        """The sizes of some rows where they are now: (batch, heads, 1, rows, sizes), to bound with ``reach``."""
+        raise NotImplementedError
+
+    @property
+    def planar(self) -> bool:
+        """Whether each size is that of one real dimension, so that ``plane`` may be asked."""
+        return False
+
+    def plane(self, k: int, rows: slice, dims: Tensor) -> tuple[Tensor, Tensor, Fan]:
+        """One or two dimensions (batch, heads, 1 | 2) of some rows and of block k's columns, float64: (batch, heads,
+        tokens, 1 | 2) each, and the columns' fan."""
         raise NotImplementedError
 
 
@@ -238,15 +258,32 @@ class Generators(Source):
             reach = reaching(columns, passed, self.earlier[-1] if self.earlier else None, self.rounding)
         self.earlier.append(Earlier(inject, units, passed, reach, columns))
 
-    def against(self, k: int) -> Square:
-        return Square(self._rows(self._walking, self.earlier[k].units), self.earlier[k].inject)
+    def against(self, k: int, rows: slice = slice(None)) -> Square:
+        emit = [x[..., rows, :] for x in self._walking]
+        return Square(self._rows(emit, self.earlier[k].units), self.earlier[k].inject)
 
     def back(self, k: int) -> None:
         self._walking = [m.rows(x) for m, x in zip(self.earlier[k].maps, self._walking, strict=True)]
 
-    def sizes(self) -> Tensor:
+    def sizes(self, rows: slice) -> Tensor:
         found = zip(self.terms, self._walking, self._parts, strict=True)
-        return torch.cat([term.sizes(x, part.maps.dense, emits=True) for term, x, part in found], -1)
+        return torch.cat([term.sizes(x[..., rows, :], part.maps.dense, emits=True) for term, x, part in found], -1)
+
+    @property
+    def planar(self) -> bool:
+        real = not any(x.is_complex() or part.maps.dense for x, part in zip(self._walking, self._parts, strict=True))
+        return real and sum(x.shape[-1] for x in self._walking) > 1
+
+    def plane(self, k: int, rows: slice, dims: Tensor) -> tuple[Tensor, Tensor, Fan]:
+        block, key = self.earlier[k], tuple(dims.flatten().tolist())
+        if key not in block.fans:
+            columns = _picked([wide(block.inject)], dims)
+            if block.units is not None:
+                units = _picked(block.units, dims)
+                columns = columns * torch.where(units > 0, units, 1)
+            block.fans[key] = columns, Fan.of(columns, weights(columns.shape[-2], columns))
+        emit = [t.cast(x[..., rows, :], x.dtype, emits=True) for t, x in zip(self.terms, self._walking, strict=True)]
+        return _picked(emit, dims), *block.fans[key]
 
     def _columns(self, inject: list[Tensor], scaled: bool) -> tuple[Tensor, list[Tensor] | None]:
         """Injects in the working dtype. In float32 each state dimension is measured in units of its largest inject:

@@ -96,14 +96,15 @@ class Gram(Source):
         self._factors = [*getattr(self, "_factors", []), inject[..., 0]]
         self.earlier.append(Earlier(self._key.contiguous(), None, passed, reach, columns))
 
-    def against(self, k: int) -> Square:
-        return Square(self._query, self.earlier[k].inject, self._walking[..., 0], self._factors[k])
+    def against(self, k: int, rows: slice = slice(None)) -> Square:
+        left = self._walking[..., rows, 0]
+        return Square(self._query[..., rows, :], self.earlier[k].inject, left, self._factors[k])
 
     def back(self, k: int) -> None:
         self._walking = self.earlier[k].maps[0].rows(self._walking)
 
-    def sizes(self) -> Tensor:
-        return self._norms(self._query) * self._walking.abs()
+    def sizes(self, rows: slice) -> Tensor:
+        return self._norms(self._query[..., rows, :]) * self._walking[..., rows, :].abs()
 
     def _norms(self, x: Tensor) -> Tensor:
         return spread(torch.linalg.vector_norm(wide(x), dim=-1, keepdim=True), self.dynamics.heads)

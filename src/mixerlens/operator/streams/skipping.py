@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mixerlens.composition import Mixer
 from mixerlens.operator.streams.generators import Source, factors
@@ -23,7 +24,8 @@ Needless = Callable[[slice, Places, Tensor], Tensor]
 
 
 class Bounded(NamedTuple):
-    """A summary of what was computed, and how far it may be from that of all of alpha, entry by entry."""
+    """A summary of what was computed, and how far what was left out may have moved it, number by number. The rounding
+    of the value itself (1e-6 of it in float32) is not part of ``missing``."""
 
     value: Tensor
     missing: Tensor
@@ -31,7 +33,8 @@ class Bounded(NamedTuple):
 
 class Missing:
     """Upper bounds of what was left out. row, column: the mass of each (batch, heads, padded time). entry: the largest
-    |alpha_ij| of each row. by_lag: the mass at each lag."""
+    |alpha_ij| of each row. by_lag: the mass at each lag. The rounding of what was computed, in float32 above all, is
+    no part of them."""
 
     def __init__(self, mixer: Mixer, padded: int) -> None:
         self.time = mixer.time
@@ -49,19 +52,34 @@ class Missing:
     def by_lag(self) -> Tensor:
         # differences of sums round: what they may have lost is added again
         total = self._edges.cumsum(-1).clamp(min=0)
-        return total + 1e-12 * self._edges.abs().cumsum(-1)
+        return total + 1e-11 * self._edges.abs().cumsum(-1)
+
+
+class Meeting(NamedTuple):
+    """Spans of rows at a block of columns. beyond: those that go on to the blocks before it. whole: those whose tile is
+    computed; thin: those of which one or two dimensions (batch, heads, 1 | 2) are enough."""
+
+    beyond: list[range]
+    whole: list[range]
+    thin: list[tuple[range, Tensor]]
 
 
 class Skipping:
     """Leaves out tiles no entry of which exceeds ``share`` of the mass its row has nearer by.
+
+    thin: whether only sums are wanted. Then, of state dimensions that evolve by themselves, all but one or two are left
+    out where what the others add to no entry exceeds that share: far from the diagonal only the slowest have not
+    decayed.
 
     share: None computes everything, unless ``needless`` says otherwise. needless: asked for the rows whose tile cannot
     matter given a bound of every entry, (heads, places, bound (batch, heads, rows)) -> (batch, heads, rows) bool; a
     tile is left out only where all agree.
     """
 
-    def __init__(self, mixer: Mixer, padded: int, share: float | None, needless: list[Needless]) -> None:
-        self.share, self.needless = share, needless
+    def __init__(
+        self, mixer: Mixer, padded: int, share: float | None, needless: list[Needless], *, thin: bool = False
+    ) -> None:
+        self.share, self.needless, self.thin = share, needless, thin and share is not None
         self.wanted = share is not None or bool(needless)
         self.missing = Missing(mixer, padded if share is not None else 0)
         self._met = torch.zeros_like(self.missing.row)
@@ -73,53 +91,59 @@ class Skipping:
             tile.rows.of(self._met[:, tile.heads]).add_(tile.row_mass)
 
     def ask(
-        self, source: Source, heads: range, lo: int, spans: list[range], k: int, columns: Places
-    ) -> tuple[list[range], list[range]]:
-        """Of the spans of rows that walk back, those that go on beyond block k and those that meet it."""
+        self, source: Source, heads: range, lo: int, spans: list[range], step: int, k: int, columns: Places
+    ) -> Meeting:
+        """What the spans of rows that walk back, each of ``step`` rows, do at block k."""
         if not self.wanted or not spans:
-            return spans, spans
-        reach = source.earlier[k].reach
+            return Meeting(spans, _runs(spans), [])
+        reach, dims = source.earlier[k].reach, None
         assert reach is not None
-        sizes = source.sizes()
-        bounds = (sizes @ reach)[:, :, 0]  # (batch, heads, tokens, 4)
-        place, group = Places(lo, spans[-1].stop), slice(heads.start, heads.stop)
-        entry, rest = (self._negligible(group, place, bounds[:, :, : place.count, n]) for n in (0, 2))
-        walking, meeting = [], []
-        for span in spans:
-            inside = slice(span.start, span.stop)
-            if bool(rest[..., inside].all()):
-                self._leave(group, lo, span, bounds[:, :, inside, 2:], sizes, k, (0, columns.stop), self._far)
-                continue
-            walking.append(span)
-            if bool(entry[..., inside].all()):
-                self._leave(
-                    group, lo, span, bounds[:, :, inside, :2], sizes, k, (columns.first, columns.stop), self._near
-                )
-            else:
-                meeting.append(span)
-        return walking, meeting
-
-    def _negligible(self, heads: slice, rows: Places, bound: Tensor) -> Tensor:
-        small = torch.ones_like(bound, dtype=torch.bool)
+        start, stop = spans[0].start, spans[-1].stop
+        sizes = source.sizes(slice(start, stop))
+        tests, masses = [reach[..., [2, 0]]], [reach[..., [3, 1]]]
+        if self.thin and source.planar:
+            few = sizes[..., spans[-1].start - start :, :].sum(-2)  # of the rows that are furthest away
+            dims = (few * reach[..., 0]).topk(2, -1).indices[:, :, 0]  # (batch, heads, 2)
+            line = _without(reach[..., :2], dims[..., 0])
+            plane = _without(line, dims[..., 1])
+            tests += [line[..., :1], plane[..., :1]]
+            masses += [line[..., 1:], plane[..., 1:]]
+        bounds = torch.cat(tests + masses, -1).mT @ sizes.mT
+        test, mass = bounds[:, :, 0].unflatten(2, (2, -1)).unbind(2)  # each (batch, heads, 2 | 4, rows)
+        group = slice(heads.start, heads.stop)
+        fates = self._fates(group, Places(lo + start, stop - start), step, test)
+        fates = [fates[(s.start - start) // step] for s in spans]
+        runs = [_runs([s for s, own in zip(spans, fates, strict=True) if own == n]) for n in range(5)]
         if self.share is not None:
-            small = bound <= self.share * rows.of(self._met[:, heads])[:, :, 0]
-        for needless in self.needless:
-            small = small & needless(heads, rows, bound)
-        return small
+            for n, span in ((fate, span) for fate in range(test.shape[2]) for span in runs[fate]):
+                inside, left = slice(span.start - start, span.stop - start), self._near if n else self._far
+                size = sizes[:, :, 0, inside].sum(-2)
+                if n > 1 and dims is not None:
+                    size = size.scatter(-1, dims[..., : n - 1].expand(*size.shape[:2], -1), 0.0)
+                left[k] = left[k] + size if k in left else size
+                rows, seen = slice(lo + span.start, lo + span.stop), (columns.first if n else 0, columns.stop)
+                self._lost(group, rows, seen, test[:, :, n, inside], mass[:, :, n, inside])
+        thin = [] if dims is None else [(s, dims[..., : n - 1]) for n in (2, 3) for s in runs[n]]
+        return Meeting([s for s, fate in zip(spans, fates, strict=True) if fate], runs[4], thin)
 
-    def _leave(
-        self, heads: slice, lo: int, span: range, bounds: Tensor, sizes: Tensor, k: int, columns: tuple[int, int],
-        left: dict[int, Tensor],
-    ) -> None:  # fmt: skip
-        if self.share is None:  # exact all the same
-            return
-        entry, mass = bounds.unbind(-1)
-        rows = slice(lo + span.start, lo + span.stop)
+    def _fates(self, heads: slice, rows: Places, step: int, test: Tensor) -> list[int]:
+        """For each ``step`` rows the first number of test (batch, heads, 2 | 4, rows) that is negligible in all of
+        them: everything from here on, this block, all of it but one dimension, all of it but two; 4 if none is."""
+        if self.share is None:
+            small = torch.ones_like(test, dtype=torch.bool)
+        else:
+            small = test <= self.share * rows.of(self._met[:, heads])
+        for needless in self.needless:  # what needs more than sums must not miss an entry of a thin tile either
+            small &= torch.stack([needless(heads, rows, test[:, :, min(n, 1)]) for n in range(test.shape[2])], 2)
+        small = pad(small, (0, -rows.count % step), value=True).unflatten(-1, (-1, step)).all(-1).flatten(0, 1).all(0)
+        return [next((n for n, clear in enumerate(own) if clear), 4) for own in small.mT.tolist()]
+
+    def _lost(self, heads: slice, rows: slice, columns: tuple[int, int], entry: Tensor, mass: Tensor) -> None:
+        """Entries and masses of rows, (batch, heads, rows), that columns first .. stop may have had."""
         self.missing.row[:, heads, rows] += mass
-        self.missing.entry[:, heads, rows] = torch.maximum(self.missing.entry[:, heads, rows], entry)
-        self.missing.add_lags(heads, rows.start - columns[1] + 1, rows.stop - 1 - columns[0], entry.sum(-1))
-        total = sizes[:, :, 0, span.start : span.stop].sum(-2)
-        left[k] = left[k] + total if k in left else total
+        if not self.thin:
+            self.missing.entry[:, heads, rows] = torch.maximum(self.missing.entry[:, heads, rows], entry)
+            self.missing.add_lags(heads, rows.start - columns[1] + 1, rows.stop - 1 - columns[0], entry.sum(-1))
 
     def finish(self, source: Source, heads: range) -> None:
         """What columns may have lost: the rows' sizes, summed, walk back to them."""
@@ -138,3 +162,19 @@ class Skipping:
                 if isinstance(carried, Tensor):
                     carried = carried * factors(block.maps, carried.unsqueeze(2))[:, :, 0] * (1 + source.rounding)
         self._near, self._far = {}, {}
+
+
+def _without(reach: Tensor, dim: Tensor) -> Tensor:
+    """reach (batch, heads, 1, sizes, 2) without one size, (batch, heads)."""
+    return reach.scatter(-2, dim[:, :, None, None, None].expand(*reach.shape[:3], 1, 2), 0.0)
+
+
+def _runs(spans: list[range]) -> list[range]:
+    """Neighbouring spans as one."""
+    runs: list[range] = []
+    for span in spans:
+        if runs and runs[-1].stop == span.start:
+            runs[-1] = range(runs[-1].start, span.stop)
+        else:
+            runs.append(span)
+    return runs

@@ -94,8 +94,13 @@ class Tile:
     def _sums(self, lo: int, hi: int, terms: int) -> tuple[Tensor, Tensor]:
         """The row sums over the columns lo .. hi of the tile, ``terms`` together in the working precision."""
         part = self.size[..., lo:hi, :].unflatten(-2, (-1, terms))
-        probes, blocks = _probes(terms, (hi - lo) // terms, self.side, part.dtype, part.device)
-        both = blocks @ (probes @ part).to(torch.float64).flatten(-3, -2)
+        return self._over_blocks(probes(terms, 1, self.side, part.dtype, part.device)[0] @ part, lo, hi)
+
+    def _over_blocks(self, within: Tensor, lo: int, hi: int) -> tuple[Tensor, Tensor]:
+        """The row sums over the columns lo .. hi from those over their blocks, (..., blocks, 2, rows)."""
+        count = within.shape[-3]
+        blocks = probes((hi - lo) // count, count, self.side, within.dtype, within.device)[1]
+        both = blocks @ within.to(torch.float64).flatten(-3, -2)
         return both[..., 0, :], both[..., 1, :] + both[..., 0, :] * self._away(lo, hi)
 
     def _away(self, lo: int, hi: int) -> Tensor:
@@ -107,7 +112,7 @@ class Tile:
 
 
 @cache
-def _probes(terms: int, blocks: int, side: Side, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def probes(terms: int, blocks: int, side: Side, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Within a block of columns [1, tokens to its column nearest to the rows], (2, terms); over blocks the same of
     their sums in float64, (2, 2 blocks). No term is negative, so that nothing cancels."""
 
@@ -155,11 +160,11 @@ class SharedTile(Tile):
     def row_sums(self) -> tuple[Tensor, Tensor]:
         columns, unit = self.size.shape[-2], _unit(self.right)
         terms = next(n for n in (TERMS, TERMS // 2, TERMS // 4, columns) if columns % n == 0)
-        within, blocks = _probes(terms, columns // terms, self.side, self.size.dtype, self.size.device)
+        within, blocks = probes(terms, columns // terms, self.side, self.size.dtype, self.size.device)
         right = (self.right.abs() / unit).to(self.size.dtype).unflatten(-1, (-1, terms))
         right = right.unflatten(1, (-1, self.each)).movedim(2, 4)  # (batch, groups, pairs, blocks, heads, terms)
-        probes = (right.unsqueeze(-3) * within.unsqueeze(-2)).flatten(-3, -2)
-        sums = (probes @ self.size.unflatten(-2, (-1, terms))).to(torch.float64)  # (..., blocks, 2 heads, rows)
+        own = (right.unsqueeze(-3) * within.unsqueeze(-2)).flatten(-3, -2)
+        sums = (own @ self.size.unflatten(-2, (-1, terms))).to(torch.float64)  # (..., blocks, 2 heads, rows)
         sums = sums.unflatten(-2, (2, self.each)).flatten(-4, -3).flatten(-2, -1)
         mass, moment = (blocks @ sums).unflatten(-1, (self.each, -1)).unbind(-3)
         moment = moment + mass * self._away(0, columns)

@@ -20,6 +20,8 @@ from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.generators import Generators, Square
 from mixerlens.operator.streams.gram import Gram
 from mixerlens.operator.streams.skipping import Skipping
+from mixerlens.operator.streams.summed import TOGETHER, SummedTile, both_sums, summable
+from mixerlens.operator.streams.thin import ThinTile
 from mixerlens.operator.streams.tile import Places, SharedTile, Side, Tile
 from mixerlens.support import Support
 
@@ -33,14 +35,15 @@ VECTORS = 4 * 2**20  # bytes of a head group's generators in float64, where ther
 class Stream:
     """The tiles of one group of heads, each row's from near to far.
 
-    signs: whether the tiles must carry alpha beside |alpha|. skipping: what need not be computed. block: tokens a
-    block, about.
+    signs: whether the tiles must carry alpha beside |alpha|. summed: whether sums of tiles are enough. skipping: what
+    need not be computed. block: tokens a block, about.
     """
 
     def __init__(
-        self, mixer: Mixer, heads: range, buffers: Buffers, *, signs: bool, skipping: Skipping, block: int | None = None
-    ) -> None:
-        self.mixer, self.heads, self.signs, self.skipping = mixer, heads, signs, skipping
+        self, mixer: Mixer, heads: range, buffers: Buffers, *, signs: bool, skipping: Skipping,
+        block: int | None = None, summed: bool = False,
+    ) -> None:  # fmt: skip
+        self.mixer, self.heads, self.signs, self.summed, self.skipping = mixer, heads, signs, summed, skipping
         self.chunk, self.windows = shape(mixer, block)
         self.size = self.chunk * self.windows
         known = Gram if Gram.fits(mixer) else Generators
@@ -72,14 +75,29 @@ class Stream:
             last = (k + 1) * self.size
             spans = [s for s in spans if not self.borders.passed(Places(lo + s.start, len(s)), last)]
             columns = Places(last - self.size, self.size)
-            spans, near = self.skipping.ask(self.generators, self.heads, lo, spans, k, columns)
+            spans, whole, thin = self.skipping.ask(self.generators, self.heads, lo, spans, ROWS, k, columns)
+            for span in whole:
+                square = self.generators.against(k, slice(span.start, span.stop))
+                yield from self._cut(square, Places(lo + span.start, len(span)), columns)
+            for span, dims in thin:
+                yield from self._thin(k, span, Places(lo + span.start, len(span)), columns, dims)
             if not spans:
                 return
-            square = self.generators.against(k) if near else None
-            for span in near:
-                assert square is not None
-                yield from self._cut(square.some(span), Places(lo + span.start, len(span)), columns)
             self.generators.back(k)
+
+    def _thin(self, k: int, span: range, rows: Places, columns: Places, dims: Tensor) -> Iterator[Tile]:
+        """A rectangle of which two dimensions are enough."""
+        inside, mask = slice(span.start, span.stop), self.borders.within(rows, columns)
+        if mask is False:
+            return
+        if mask is not True:
+            yield from self._cut(self.generators.against(k, inside), rows, columns)
+            return
+        left, right, fan = self.generators.plane(k, inside, dims)
+        heads, none = slice(self.heads.start, self.heads.stop), left[..., :0, 0]
+        tile = ThinTile(heads, rows, columns, "before", none, None, None, left, right, fan)
+        self.skipping.saw(tile)
+        yield tile
 
     def _own(self, lo: int, intra: Tensor) -> Iterator[Tile]:
         """The chunks themselves."""
@@ -100,6 +118,9 @@ class Stream:
 
     def _cut(self, square: Square, rows: Places, columns: Places) -> Iterator[Tile]:
         batch, units, pairs, length, dim = square.inject.shape
+        if self.summed and square.left is None and summable(length) and self.borders.within(rows, columns) is True:
+            yield from self._sums(square, rows, columns)
+            return
         for group, some, span in self._pieces(units, pairs, length, square.emit.shape[3]):
             here = Places(rows.first + some.start * rows.step + span.start, len(span), len(some), rows.step)
             there = Places(columns.first + some.start * columns.step, length, len(some), columns.step)
@@ -112,6 +133,20 @@ class Stream:
             left, right = part.inject.reshape(-1, length, dim), part.emit.reshape(-1, len(span), dim)
             torch.bmm(left, right.mT, out=values.view(-1, length, len(span)))
             tile = self._tile(group, here, there, "before", values, None if mask is True else mask, part)
+            self.skipping.saw(tile)
+            yield tile
+
+    def _sums(self, square: Square, rows: Places, columns: Places) -> Iterator[Tile]:
+        """The sums of squares that lie wholly within the support, few heads together."""
+        batch, units, pairs, length, dim = square.inject.shape
+        each = max(1, TOGETHER // (batch * pairs * length * rows.count))
+        for h in range(0, units, each):
+            inject, emit = square.inject[:, h : h + each], square.emit[:, h : h + each]
+            shape = inject.shape[:3]
+            found = both_sums(inject.reshape(-1, length, dim), emit.reshape(-1, rows.count, dim), self.buffers)
+            within, parts = (x.unflatten(0, shape) for x in found)
+            heads = slice(self.heads.start + h, self.heads.start + h + shape[1])
+            tile = SummedTile(heads, rows, columns, "before", parts[..., :0], None, None, within, parts)
             self.skipping.saw(tile)
             yield tile
 
@@ -199,11 +234,11 @@ def _same(one: Support, other: Support) -> bool:
     return one.segments is None or other.segments is None or torch.equal(one.segments, other.segments)
 
 
-def streams(mixer: Mixer, *, signs: bool, skipping: Skipping) -> Iterator[Stream]:
+def streams(mixer: Mixer, *, signs: bool, skipping: Skipping, summed: bool = False) -> Iterator[Stream]:
     """The mixer, group of heads by group of heads: their generators stay in the cache, or there is one head."""
     each = mixer.batch * mixer.time * mixer.dim * 8
     size = mixer.heads if Gram.fits(mixer) else max(1, VECTORS // each)
     buffers = Buffers()
     for start in range(0, mixer.heads, size):
         group = range(start, min(start + size, mixer.heads))
-        yield Stream(mixer.select_heads(group), group, buffers, signs=signs, skipping=skipping)
+        yield Stream(mixer.select_heads(group), group, buffers, signs=signs, skipping=skipping, summed=summed)
