@@ -28,8 +28,8 @@ def draw(document: dict[str, Any], path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"font.size": 8, "axes.titlesize": 9, "axes.titlelocation": "left", "axes.axisbelow": True})
-    rows = [row for row in document["rows"].values() if row["status"] == "green"]
-    grown = [row for row in rows if all("by_length" in way for way in row["contenders"].values() if "error" in way)]
+    rows = [row for row in document["rows"].values() if row["status"] == "green" and _timed(row)]
+    grown = [row for row in rows if all("by_length" in way for way in _timed(row))]
     flat = [row for row in rows if row not in grown and row["case"] != "import"]
     heights = [0.27 * len(flat) + 1.2, 3.6]
     figure = plt.figure(figsize=(12, sum(heights)), layout="constrained")
@@ -53,6 +53,10 @@ def draw(document: dict[str, Any], path: Path) -> Path:
     saved = write_whole(path, lambda place: figure.savefig(place, dpi=DOTS, format="png", facecolor="white"))
     plt.close(figure)
     return saved
+
+
+def _timed(row: Row) -> list[Row]:
+    return [way for way in row["contenders"].values() if "seconds" in way]
 
 
 def _kinds(rows: list[Row]) -> dict[str, tuple[str, str]]:
@@ -111,6 +115,8 @@ def _curves(ax: Any, rows: list[Row]) -> None:
     """The first three ways of each case that has bars: the scan, with its backward, and one view."""
     for n, row in enumerate(row for row in rows if row["bars"]):
         for k, (name, way) in enumerate(list(row["contenders"].items())[:3]):
+            if "by_length" not in way:
+                continue
             lengths = [int(length) for length in way["by_length"]]
             medians = [s["median"] for s in way["by_length"].values()]
             label = f"{row['title'].partition(',')[0]}: {name}"
@@ -126,18 +132,18 @@ def _exponents(ax: Any, rows: list[Row]) -> None:
     for row in rows:
         names += [name for name in row["contenders"] if name not in names]
     for n, row in enumerate(barred):
-        shown = {names.index(name): way["exponent"] for name, way in row["contenders"].items()}
+        shown = {names.index(name): way["exponent"] for name, way in row["contenders"].items() if "exponent" in way}
         label = row["title"].partition(",")[0]
         ax.plot(
             list(shown.values()), [-y for y in shown], MARKS[n], color=(OURS, *OTHERS)[n], label=label, markersize=4
         )
     for row in rows:
         if row not in barred:
-            shown = {names.index(name): way["exponent"] for name, way in row["contenders"].items()}
+            shown = {names.index(name): way["exponent"] for name, way in row["contenders"].items() if "exponent" in way}
             label = row["title"].partition(",")[0]
             ax.plot(list(shown.values()), [-y for y in shown], "x", color="0.3", label=label, markersize=4)
     ax.axvline(GROWTH, color="0.35", linewidth=1)
     ax.set_yticks([-n for n in range(len(names))], names, fontsize=6)
     ax.set_xlabel(f"slope of log time on log tokens; the bars allow {GROWTH}")
     if rows:
-        ax.legend(fontsize=6, loc="best")
+        ax.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=4)

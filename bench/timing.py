@@ -10,7 +10,7 @@ from typing import Any
 
 ROUNDS = 5  # at least; more while there is time
 SLOW, SLOW_ROUNDS = 2.0, 3  # what takes longer than so many seconds a call gets so many rounds and no more
-SAMPLE = 0.2  # seconds of one contender in one round, in as many calls as fit
+SAMPLE = 0.1  # seconds of one contender in one round, in as many calls as fit
 
 
 def interleaved(

@@ -63,6 +63,18 @@ def test_everything_is_written_and_the_readme_changes_only_between_its_marks(doc
     ]
 
 
+def test_rows_without_a_gate_or_without_any_time_do_not_stop_the_figure(document, tmp_path):
+    """What checks itself has no error, and where all that a case needs is missing there is no time."""
+    ways = document["rows"]["squares"]["contenders"]
+    ungated = {name: {k: v for k, v in way.items() if k != "error"} for name, way in ways.items()}
+    document["rows"]["whole"] = document["rows"]["squares"] | {"case": "whole", "contenders": ungated}
+    document["rows"]["grown"]["contenders"]["other"] = {"peer": True, "native": False, "missing": "mambapy"}
+    document["rows"]["lacking"] = document["rows"]["squares"] | {
+        "case": "lacking", "bars": [], "contenders": {"mixerlens": {"peer": False, "native": False, "missing": "gcc"}},
+    }  # fmt: skip
+    assert figure.draw(document, tmp_path / "bench.png").stat().st_size > 1000
+
+
 def test_a_second_run_replaces_the_first(document, root):
     publish.publish(document, ["grown", "squares"], root)
     first = (root / "README.md").read_text()
