@@ -38,9 +38,9 @@ def exact(given: Inputs) -> Outputs:
 CASES = (
     Case(
         name="accelerate-mamba",
-        title="A training step of a Mamba model, 2 layers of 512, L = 256",
+        title="A training step of a Mamba model, 2 layers of 512, L = 128",
         make=make,
-        size={"time": 256, "hidden": 512, "layers": 2},
+        size={"time": 128, "hidden": 512, "layers": 2},
         quick={"time": 24, "hidden": 32, "layers": 2},
         gate={"time": 100, "hidden": 512, "layers": 2},
         contenders=(
