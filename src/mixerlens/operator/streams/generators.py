@@ -67,15 +67,14 @@ class Earlier:
 
 
 def reaching(columns: Tensor, maps: list[Maps], before: Earlier | None, rounding: float) -> Tensor:
-    """[largest entry, sum over the block, largest entry and sum over all blocks up to this one], a unit of a row's
+    """[largest entry of all blocks up to this one, of this one, sum over all of them, over this one], a unit of a row's
     size: one recursion from block to block, right for maps that shrink and for those that grow."""
     size = columns * (1 + rounding)
-    own = torch.stack([size.amax(-2), size.sum(-2)], -1)
+    entry, total = size.amax(-2), size.sum(-2)
     if before is None or before.reach is None:
-        return torch.cat([own, own], -1)
-    carried = before.reach[..., 2:] * (factors(maps, own) * (1 + rounding)).unsqueeze(-1)
-    far = torch.stack([torch.maximum(own[..., 0], carried[..., 0]), own[..., 1] + carried[..., 1]], -1)
-    return torch.cat([own, far], -1)
+        return torch.stack([entry, entry, total, total], -1)
+    carried = before.reach * (factors(maps, entry) * (1 + rounding)).unsqueeze(-1)
+    return torch.stack([torch.maximum(entry, carried[..., 0]), entry, total + carried[..., 2], total], -1)
 
 
 def factors(maps: list[Maps], like: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from mixerlens.composition import Mixer
 from mixerlens.operator.streams.generators import Source, factors
 from mixerlens.operator.streams.tile import Places, Tile
 
+AGAIN = 8  # where nothing could be left out, every so many blocks of rows ask again
+
 Needless = Callable[[slice, Places, Tensor], Tensor]
 
 
@@ -85,6 +87,7 @@ class Skipping:
         self._met = torch.zeros_like(self.missing.row)
         self._near: dict[int, Tensor] = {}  # row sizes by the block whose columns they did not meet
         self._far: dict[int, Tensor] = {}  # the same for all blocks up to this one
+        self._whole: set[int] = set()  # how many blocks away nothing could be left out when it was asked last
 
     def saw(self, tile: Tile) -> None:
         if self.share is not None:
@@ -94,17 +97,18 @@ class Skipping:
         self, source: Source, heads: range, lo: int, spans: list[range], step: int, k: int, columns: Places
     ) -> Meeting:
         """What the spans of rows that walk back, each of ``step`` rows, do at block k."""
-        if not self.wanted or not spans:
+        away = lo // columns.count - k
+        if not self.wanted or not spans or (away in self._whole and lo // columns.count % AGAIN):
             return Meeting(spans, _runs(spans), [])
         reach, dims = source.earlier[k].reach, None
         assert reach is not None
         start, stop = spans[0].start, spans[-1].stop
         sizes = source.sizes(slice(start, stop))
-        tests, masses = [reach[..., [2, 0]]], [reach[..., [3, 1]]]
+        tests, masses = [reach[..., :2]], [reach[..., 2:]]
         if self.thin and source.planar:
             few = sizes[..., spans[-1].start - start :, :].sum(-2)  # of the rows that are furthest away
-            dims = (few * reach[..., 0]).topk(2, -1).indices[:, :, 0]  # (batch, heads, 2)
-            line = _without(reach[..., :2], dims[..., 0])
+            dims = (few * reach[..., 1]).topk(2, -1).indices[:, :, 0]  # (batch, heads, 2)
+            line = _without(reach[..., 1::2], dims[..., 0])
             plane = _without(line, dims[..., 1])
             tests += [line[..., :1], plane[..., :1]]
             masses += [line[..., 1:], plane[..., 1:]]
@@ -123,6 +127,7 @@ class Skipping:
                 left[k] = left[k] + size if k in left else size
                 rows, seen = slice(lo + span.start, lo + span.stop), (columns.first if n else 0, columns.stop)
                 self._lost(group, rows, seen, test[:, :, n, inside], mass[:, :, n, inside])
+        (self._whole.add if fates == [4] * len(spans) else self._whole.discard)(away)
         thin = [] if dims is None else [(s, dims[..., : n - 1]) for n in (2, 3) for s in runs[n]]
         return Meeting([s for s, fate in zip(spans, fates, strict=True) if fate], runs[4], thin)
 
@@ -135,7 +140,9 @@ class Skipping:
             small = test <= self.share * rows.of(self._met[:, heads])
         for needless in self.needless:  # what needs more than sums must not miss an entry of a thin tile either
             small &= torch.stack([needless(heads, rows, test[:, :, min(n, 1)]) for n in range(test.shape[2])], 2)
-        small = pad(small, (0, -rows.count % step), value=True).unflatten(-1, (-1, step)).all(-1).flatten(0, 1).all(0)
+        if rows.count % step:
+            small = pad(small, (0, -rows.count % step), value=True)
+        small = small.unflatten(-1, (-1, step)).all(-1).flatten(0, 1).all(0)
         return [next((n for n, clear in enumerate(own) if clear), 4) for own in small.mT.tolist()]
 
     def _lost(self, heads: slice, rows: slice, columns: tuple[int, int], entry: Tensor, mass: Tensor) -> None:
@@ -161,7 +168,7 @@ class Skipping:
                 self.missing.column[:, group, k * tokens : (k + 1) * tokens] += bound
                 if isinstance(carried, Tensor):
                     carried = carried * factors(block.maps, carried.unsqueeze(2))[:, :, 0] * (1 + source.rounding)
-        self._near, self._far = {}, {}
+        self._near, self._far, self._whole = {}, {}, set()
 
 
 def _without(reach: Tensor, dim: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ TOGETHER = 2**24  # entries of a rectangle whose sums are held together
 @dataclass(eq=False)
 class SummedTile(Tile):
     """A tile before the diagonal by its sums. within: the sums and first moments of its rows over blocks of columns,
-    (batch, heads, pairs, blocks, 2, rows) as ``probes`` make them; columns: (batch, heads, pairs, columns, parts of the
-    rows). No entry is kept: size is empty."""
+    (batch, heads, pairs, blocks, 2, rows) as ``probes`` make them. parts: the sums of its columns over parts of the
+    rows, (parts, batch, heads, pairs, columns). No entry is kept: size is empty."""
 
     within: Tensor
     parts: Tensor
@@ -40,7 +40,7 @@ class SummedTile(Tile):
 
     @cached_property
     def column_mass(self) -> Tensor:
-        return self.parts.to(torch.float64).sum(-1)
+        return self.parts.sum(0, dtype=torch.float64)
 
 
 def summable(columns: int) -> bool:
@@ -52,26 +52,27 @@ def both_sums(inject: Tensor, emit: Tensor, buffers: Buffers) -> tuple[Tensor, T
     """``within`` and ``parts`` of |inject emit^T|: inject (n, columns, dim), emit (n, rows, dim)."""
     count, columns, _ = inject.shape
     rows, terms = emit.shape[1], min(columns, TERMS)
-    most = max(1, PIECE // inject.element_size())
+    most, blocks = max(1, PIECE // inject.element_size()), columns // terms
     wide = min(rows, LONGEST)
     high = min(columns, max(1, most // (wide * terms)) * terms)
-    some = min(count, max(1, most // (wide * high)))
-    real = inject.dtype.to_real()
-    within = torch.empty(count, columns // terms, 2, rows, dtype=real, device=inject.device)
-    parts = torch.empty(count, columns, -(-rows // wide), dtype=real, device=inject.device)
-    probe, turned = probes(terms, 1, "before", real, inject.device)[0], emit.mT
+    some = min(count, max(1, most // (wide * high))) if wide == rows and high == columns else 1
+    real, device = inject.dtype.to_real(), inject.device
+    within = [
+        torch.empty(count * blocks, 2, min(wide, rows - r), dtype=real, device=device) for r in range(0, rows, wide)
+    ]
+    parts = torch.empty(len(within), count, columns, dtype=real, device=device)
+    probe = probes(terms, 1, "before", real, device)[0].expand(some * high // terms, 2, terms)
     for n in range(0, count, some):
-        for c in range(0, columns, high):
-            left = inject[n : n + some, c : c + high]
-            for r in range(0, rows, wide):
-                right = turned[n : n + some, :, r : r + wide]
-                shape = (left.shape[0], left.shape[1], right.shape[2])
-                values = buffers.take("values", shape, inject)
-                torch.bmm(left, right, out=values)
-                size = values.abs() if values.is_complex() else values.abs_()
-                torch.sum(size, -1, out=parts[n : n + some, c : c + high, r // wide])
-                block = slice(c // terms, (c + left.shape[1]) // terms)
-                blocks = size.view(-1, terms, size.shape[-1])
-                sums = torch.bmm(probe.expand(blocks.shape[0], 2, terms), blocks)
-                within[n : n + some, block, :, r : r + wide] = sums.view(left.shape[0], -1, 2, size.shape[-1])
-    return within, parts
+        lefts, rights = inject[n : n + some].split(high, 1), emit[n : n + some].split(wide, 1)
+        for right, ways, sums in zip(rights, within, parts, strict=True):
+            turned, shape = right.mT, (right.shape[0], high, right.shape[1])
+            values = buffers.take("values", shape, inject)
+            own, to = ways[n * blocks : (n + some) * blocks], sums[n : n + some].split(high, 1)
+            for left, columns_of, blocks_of in zip(lefts, to, own.split(probe.shape[0]), strict=True):
+                piece = values[:, : left.shape[1]]
+                torch.bmm(left, turned, out=piece)
+                size = piece.abs() if piece.is_complex() else piece.abs_()
+                torch.sum(size, -1, out=columns_of)
+                torch.bmm(probe[: blocks_of.shape[0]], size.reshape(-1, terms, size.shape[-1]), out=blocks_of)
+    every = within[0] if len(within) == 1 else torch.cat(within, -1)
+    return every.view(count, blocks, 2, rows), parts

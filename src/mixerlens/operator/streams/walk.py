@@ -143,10 +143,10 @@ class Stream:
         for h in range(0, units, each):
             inject, emit = square.inject[:, h : h + each], square.emit[:, h : h + each]
             shape = inject.shape[:3]
-            found = both_sums(inject.reshape(-1, length, dim), emit.reshape(-1, rows.count, dim), self.buffers)
-            within, parts = (x.unflatten(0, shape) for x in found)
+            within, parts = both_sums(inject.reshape(-1, length, dim), emit.reshape(-1, rows.count, dim), self.buffers)
+            within, parts = within.unflatten(0, shape), parts.unflatten(1, shape)
             heads = slice(self.heads.start + h, self.heads.start + h + shape[1])
-            tile = SummedTile(heads, rows, columns, "before", parts[..., :0], None, None, within, parts)
+            tile = SummedTile(heads, rows, columns, "before", parts[0, ..., :0], None, None, within, parts)
             self.skipping.saw(tile)
             yield tile
 
