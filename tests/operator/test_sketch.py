@@ -42,7 +42,7 @@ def dense_rank(op, tol, cuts):
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-7])
-@pytest.mark.parametrize("probes", [4, 20, 60])
+@pytest.mark.parametrize("probes", [4, 60])
 def test_bounds_hold_for_softmax(tol, probes):
     op = softmax().operator()
     exact = dense_rank(op, tol, [70, 100])

@@ -106,8 +106,14 @@ def agree(found: list, alpha: torch.Tensor, bar: float) -> None:
     assert (values - entries)[filled].abs().max() <= bar * largest.max()
 
 
-@pytest.mark.parametrize("precision", ["double", "single"])
-@pytest.mark.parametrize("name", KINDS)
+# in float32 the kinds whose generators differ; the real part is taken of those that are complex
+SINGLE = [
+    "TestScalarLogDecay", "TestDiagonalDecay", "TestDiagonalRateAndStep", "TestDiagonalComplex", "TestRotationHalf",
+    "TestDeltaGated", "TestUnipotent", "TestDenseComplex", "TestRankOneComplex", "TestMicroSteps",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "precision"), [(n, "double") for n in KINDS] + [(n, "single") for n in SINGLE])
 def test_every_kind(name, precision):
     case = KINDS[name]()
     p = case.leaves(TIME, precision)
@@ -153,14 +159,16 @@ DECAYS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize(
+    ("decay", "dtype"),
+    # growth to 1e71 is no float32
+    [(name, torch.float64) for name in DECAYS]
+    + [(n, torch.float32) for n in ("strong", "zeros", "growing", "complex")],
+)
 def test_shared_products(decay, dtype):
     d = shared(DECAYS[decay], dtype=dtype)
     assert walk.Gram.fits(d)
     bar = 1e-12 if dtype == torch.float64 else 1e-6
-    if decay == "grows, then shrinks" and dtype == torch.float32:
-        return  # 1e71 is no float32
     agree(reduced(d, *summaries()), oracle_coefficients(d), bar)
 
 
@@ -219,7 +227,7 @@ def test_sums_of_mixers(readout):
     agree(reduced(d, *summaries()), oracle_coefficients(d), 1e-12)
 
 
-@pytest.mark.parametrize("time", [1, 2, 31, 64, 65, 128, 200])
+@pytest.mark.parametrize("time", [1, 2, 31, 64, 65, 200])
 def test_lengths(time):
     for case in (KINDS["TestDiagonalRateAndStep"](), KINDS["TestDeltaGated"]()):
         p = case.leaves(max(time, 6))

@@ -103,8 +103,9 @@ def summaries():
     )
 
 
-@pytest.mark.parametrize("skip", [1e-9, 1e-4, 0.05])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("skip", "dtype"), [(1e-9, torch.float64), (1e-4, torch.float64), (1e-4, torch.float32), (0.05, torch.float32)]
+)
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_certificates_hold(mixer, dtype, skip, entries):
     d, _, exact = case(mixer, dtype)
