@@ -83,9 +83,25 @@ class ScalarChain:
     def whole(self, dim: int) -> Tensor:
         return self.forward[..., -1:, :] * torch.eye(dim, dtype=self.forward.dtype, device=self.forward.device)
 
+    @property
+    def last(self) -> Tensor:
+        """a_{hi-1} ... a_lo: (..., 1)."""
+        return self.forward[..., -1, :]
+
+    def enter(self, rows: Tensor) -> Tensor:
+        """rows_i P_{i-1} ... P_lo."""
+        return rows * pad(self.forward[..., :-1, :], (0, 0, 1, 0), value=1.0)
+
+    def weigh_(self, reads: Tensor, overlaps: Tensor) -> None:
+        """Inner products [i, j] become those over P(j, i] for j <= i, and for j < i over P(j, i - 1]; in place."""
+        reads.mul_(self.between)
+        overlaps[..., 1:, :].mul_(self.between[..., :-1, :])
+
 
 class StillChain:
     """P_t = I."""
+
+    last = 1
 
     def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
         return _products(queries, keys).tril()
@@ -98,6 +114,12 @@ class StillChain:
 
     def whole(self, dim: int) -> Tensor:
         return torch.eye(dim, dtype=torch.float64)
+
+    def enter(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def weigh_(self, reads: Tensor, overlaps: Tensor) -> None:  # above the diagonal, overlaps are not looked at
+        reads.tril_()
 
 
 def _products(queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mixerlens.errors import InputError
 from mixerlens.evolution.base import Factors
 from mixerlens.evolution.correction import ScalarChain, StillChain, aligned, corrected
+from mixerlens.evolution.erasure import erased
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
 
@@ -50,6 +51,10 @@ class Delta(Decayed):
         else:
             a, beta, w, query_, key_ = aligned(self.scalar.factor(lo, hi), *tiles)
             chain, beta = ScalarChain(a), a * beta
+        graph = torch.is_grad_enabled() and (key.requires_grad or w.requires_grad)
+        if not graph and not w.is_complex() and w.shape == key_.shape and torch.equal(w, key_):
+            w, query_, beta = torch.broadcast_tensors(w, query_, beta.unsqueeze(-1))
+            return erased(chain, query_, w, beta[..., 0]).to(query.dtype)
         return corrected(chain, query_, key_, -beta.unsqueeze(-1) * w, w).to(query.dtype)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:
