@@ -79,7 +79,7 @@ def _moved(moments: Tensor, by: Tensor) -> Tensor:
     for p in reversed(range(1, len(columns))):
         for k in range(p):
             columns[p] = torch.addcmul(columns[p], columns[k], comb(p, k) * by ** (p - k))
-    return torch.stack(columns, -1)
+    return torch.stack(columns).movedim(0, -1)  # in memory, each of them stays a long row
 
 
 def _tiled_moments(d: CoefficientDynamics, order: int) -> Tensor:

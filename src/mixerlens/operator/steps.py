@@ -38,7 +38,7 @@ def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: 
     size = max(1, min(d.time, SPAN, BUFFER // (h.numel() * kind.itemsize)))
     states, room = h.new_empty(size, *h.shape), h.new_empty(size, batch, 1, dim, heads)
     dtype = torch.promote_types(d.coefficient_dtype, values.dtype)
-    out = torch.empty(batch, d.time, heads, width, dtype=dtype, device=values.device)
+    out = torch.empty(batch, d.time, width, heads, dtype=dtype, device=values.device)  # as y lies in memory
     starts = range(0, d.time, SPAN)
     for lo in starts[::-1] if transposed else starts:
         hi = min(lo + SPAN, d.time)
@@ -66,8 +66,8 @@ def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: 
             else:
                 torch.sum(read[tile_] * seen, -2, keepdim=True, out=y[tile_])
         y = y.mul_(tokens.gate) if transposed else y
-        out[:, lo:hi] = d.readout(y).squeeze(-2).permute(1, 0, 3, 2)
-    return out.transpose(1, 2), h.permute(0, 3, 2, 1)
+        out[:, lo:hi] = d.readout(y).squeeze(-2).transpose(0, 1)
+    return out.permute(0, 3, 1, 2), h.permute(0, 3, 2, 1)
 
 
 class _Tokens:
