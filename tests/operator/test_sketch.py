@@ -22,6 +22,7 @@ from ..evolution import test_kinds as kinds
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(walk, "BLOCK", 64)
+    monkeypatch.setattr(walk, "LOGS", 1)
     monkeypatch.setattr(rows, "ROWS", 32)
 
 

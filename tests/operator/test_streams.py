@@ -42,6 +42,7 @@ SUPPORTS = {
 def small_blocks(monkeypatch):
     """Many blocks and many pieces of each at a length that the plain recurrence can afford."""
     monkeypatch.setattr(walk, "BLOCK", 64)
+    monkeypatch.setattr(walk, "LOGS", 1)
     monkeypatch.setattr(walk, "ROWS", 16)
     monkeypatch.setattr(walk, "TILE", 2**14)
 

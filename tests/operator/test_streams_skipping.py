@@ -26,6 +26,7 @@ TIME = 420
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(walk, "BLOCK", 64)
+    monkeypatch.setattr(walk, "LOGS", 1)
     monkeypatch.setattr(walk, "ROWS", 16)
     monkeypatch.setattr(walk, "TILE", 2**15)
 

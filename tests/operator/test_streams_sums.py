@@ -40,6 +40,7 @@ def dense(alpha: torch.Tensor) -> list[torch.Tensor]:
 def small_blocks(monkeypatch):
     """Many blocks, and many pieces of each square on both sides."""
     monkeypatch.setattr(walk, "BLOCK", 64)
+    monkeypatch.setattr(walk, "LOGS", 1)
     monkeypatch.setattr(walk, "ROWS", 16)
     monkeypatch.setattr(summed, "PIECE", 2**12)
     monkeypatch.setattr(summed, "LONGEST", 24)

@@ -18,7 +18,7 @@ from mixerlens.operator.streams.maps import Maps
 from mixerlens.shapes import spread, tile, wide
 
 RANGE = 60.0
-LONGEST, SHORTEST = 32, 8
+LONGEST, SHORTEST = 64, 8
 
 
 def given(d: CoefficientDynamics) -> bool:

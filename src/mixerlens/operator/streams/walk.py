@@ -27,6 +27,7 @@ from mixerlens.support import Support
 
 TILE = 2 * 2**20  # bytes of a tile
 BLOCK = 2048  # tokens a block
+LOGS = 2  # times as many where decays are given by logarithms: entries cost little there beside a block's other work
 ROWS = 256  # rows that are skipped together
 SHARED = 32  # tokens a chunk where heads share a product: beyond it, they do
 VECTORS = 4 * 2**20  # bytes of a head group's generators in float64, where there are several heads
@@ -189,8 +190,9 @@ class Stream:
 
 def shape(mixer: Mixer, block: int | None = None) -> tuple[int, int]:
     """Tokens a chunk and chunks a block."""
-    chunk = SHARED if Gram.fits(mixer) else _chunk(mixer)
-    return chunk, length(mixer, block) // chunk
+    tokens = length(mixer, block)
+    chunk = min(tokens, SHARED if Gram.fits(mixer) else _chunk(mixer))
+    return chunk, tokens // chunk
 
 
 def _chunk(mixer: Mixer) -> int:
@@ -204,7 +206,8 @@ def _chunk(mixer: Mixer) -> int:
 def length(mixer: Mixer, block: int | None = None) -> int:
     """Tokens a block."""
     size = max(SHARED, *(d.evolution.chunk for d, _ in mixer.terms))
-    while size < min(mixer.time, block or BLOCK):
+    most = block or BLOCK * (LOGS if all(logs.given(d) for d, _ in mixer.terms) else 1)
+    while size < min(mixer.time, most):
         size *= 2
     return size
 
