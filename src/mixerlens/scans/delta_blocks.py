@@ -76,7 +76,7 @@ class Part:
             decays = None
             if self.log_decay is not None:
                 g = self.log_decay[:, group[0].start : group[-1].stop].unflatten(1, (len(group), -1))
-                decays = Decays(g.permute(1, 0, 3, 2).double().exp(), torch.float64)
+                decays = Decays(g.permute(1, 0, 3, 2).double().exp(), torch.float64, self.room)
             for first in range(0, len(group), self._chunks)[::step]:
                 yield Block(self, group[first : first + self._chunks], decays, first)
 

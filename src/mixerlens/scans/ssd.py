@@ -64,12 +64,7 @@ def _forward(x, dt, A, B, C, initial_state, keep: bool = False) -> tuple[Tensor,
             for first, block in enumerate(part.blocks()):
                 if keep:
                     part.finish(state, kept[first])
-                decays = part.decays(block, weighted=True)
-                state.open()
-                for number, span in enumerate(block):
-                    part.read(span, number, decays, state.now(), out[:, span])
-                    part.write(span, number, decays, state)
-                state.close()
+                part.forward(block, state, out)
             part.finish(state, last)
     return y, last, kept
 
@@ -95,12 +90,12 @@ class _Scan(torch.autograd.Function):
                 for block, start in zip(reversed(part.blocks()), reversed(kept.unbind(0)), strict=True):
                     decays, state = part.decays(block, weighted=False), part.start(start)
                     states = part.room("states", len(block), *state.wide.shape)  # before each chunk
-                    state.open()
+                    state.open(decays.total)
                     for number, span in enumerate(block):
                         states[number] = state.now()
                         if number + 1 < len(block):
                             part.write(span, number, decays, state)
-                    adjoint.open()
+                    adjoint.open(decays.total.flip(0))
                     for number in reversed(range(len(block))):
                         part.gradients(block[number], number, decays, states[number], adjoint, grad_y, into)
                     adjoint.close()

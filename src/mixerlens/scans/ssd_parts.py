@@ -15,7 +15,7 @@ from mixerlens.scans.room import Room
 from mixerlens.scans.ssd_state import State
 
 CHUNK = 64
-BLOCK = 8  # chunks whose decays are formed at once, and between which the state is kept for the backward pass
+BLOCK = 16  # chunks whose decays are formed at once, and between which the state is kept for the backward pass
 MATRICES = 32  # sequences times heads of a part: its masks, one chunk by chunk matrix each, then stay near the cache
 
 
@@ -50,24 +50,46 @@ class Part:
 
     def decays(self, block: list[slice], weighted: bool) -> Decays:
         """Of every chunk of the block, with axes (chunks, batch, groups, heads a group, steps); weighted with dt."""
-        dt = self.dt[:, block[0].start : block[-1].stop].double().unflatten(1, (len(block), -1)).permute(1, 0, 3, 4, 2)
-        return Decays((dt * self.A.double().unsqueeze(-1)).exp(), self.x.dtype, dt if weighted else None)
+        dt = self._chunks(self.dt, block).permute(0, 1, 3, 4, 2).double()
+        return Decays((dt * self.A.double().unsqueeze(-1)).exp(), self.x.dtype, self.room, dt if weighted else None)
 
-    def read(self, span: slice, number: int, decays: Decays, state: Tensor, out: Tensor) -> None:
-        """The chunk's outputs from the state before it and from its own tokens, by decays weighted with dt.
+    def forward(self, block: list[slice], state: State, out: Tensor) -> None:
+        """Writes the block's outputs, (batch, time, groups, heads a group, dim), and carries the state over it.
 
-        out is (batch, chunk, groups, heads a group, dim).
+        All that is touched by one chunk is touched again soon, before it leaves the cache.
         """
-        steps, (B, C) = span.stop - span.start, self._keys(span)
-        mask = self._mask(number, decays).mul_(torch.matmul(C, B.mT).unsqueeze(2))
-        own = torch.matmul(mask, self.x[:, span].movedim(1, 3), out=self._by_head("own", steps))
-        recalled = torch.matmul(C, state, out=self._by_group("recalled", steps))
-        recalled = self._heads(recalled).mul_(decays.since[number].movedim(-1, 2).unsqueeze(-1))
-        torch.add(own.movedim(3, 1), recalled.transpose(1, 2), out=out)
+        decays = self.decays(block, weighted=True)
+        steps, x, out = decays.steps, self._chunks(self.x, block), self._chunks(out, block)
+        B, C = (self._chunks(tensor, block).transpose(2, 3).flatten(1, 2) for tensor in (self.B, self.C))
+        scores = torch.matmul(C, B.mT).unflatten(1, self.shape[:2]).unsqueeze(3)
+        masks = decays.matrices(self._by_head("mask", decays.padded, decays.padded))
+        since, until = decays.since.permute(0, 1, 4, 2, 3).unsqueeze(-1), decays.until.mT.unsqueeze(-1)
+        own, recalled, kept = (
+            make(name, steps)
+            for make, name in ((self._by_head, "own"), (self._by_group, "recalled"), (self._by_group, "kept"))
+        )
+        own_flat, recalled_flat, kept_flat = own.flatten(0, 2), recalled.flatten(0, 1), kept.flatten(0, 1)
+        own, recalled, kept = own.movedim(3, 1), self._heads(recalled).transpose(1, 2), self._heads(kept)
+        state.open(decays.total)
+        chunks = (
+            tensor.unbind(0) for tensor in (scores, x.movedim(2, 4), x.transpose(2, 3), B.mT, C, since, until, out)
+        )
+        for mask, score, values, rows, key, query, begin, end, into in zip(masks, *chunks, strict=True):
+            torch.bmm(mask.mul_(score).flatten(0, 2), values.flatten(0, 2), out=own_flat)
+            torch.bmm(query, state.now().flatten(0, 1), out=recalled_flat)
+            torch.addcmul(own, recalled, begin, out=into)
+            torch.mul(rows, end, out=kept)
+            state.step(key, kept_flat)
+        state.close()
 
     def write(self, span: slice, number: int, decays: Decays, state: State) -> None:
-        """Carries the state over the chunk."""
-        state.step(decays.total[number], self._keys(span)[0], self._kept(span, number, decays))
+        """Carries the state over the chunk, by decays without weights."""
+        key = self._keys(span)[0].flatten(0, 1)
+        state.step(key.mT, self._kept(span, number, decays).flatten(0, 1))
+
+    def _chunks(self, tensor: Tensor, block: list[slice]) -> Tensor:
+        """(batch, time, ...) -> (chunks, batch, chunk, ...), a view."""
+        return tensor[:, block[0].start : block[-1].stop].unflatten(1, (len(block), -1)).transpose(0, 1)
 
     def _by_head(self, name: str, rows: int, columns: int = 0) -> Tensor:
         return self.room(name, *self.shape, rows, columns or self.dim)
@@ -84,8 +106,7 @@ class Part:
         return self.B[:, span].transpose(1, 2), self.C[:, span].transpose(1, 2)
 
     def _mask(self, number: int, decays: Decays) -> Tensor:
-        fits = decays.steps % decays.size == 0
-        return decays.matrix(number, out=self._by_head("mask", decays.steps, decays.steps) if fits else None)
+        return decays.matrix(number, out=self._by_head("mask", decays.padded, decays.padded))
 
     def _written(self, span: slice) -> Tensor:
         """dt x, (batch, groups, heads a group, chunk, dim)."""
@@ -120,7 +141,7 @@ class Part:
         recalled = torch.matmul(C, state, out=self._by_group("recalled", steps))
         from_start = self._heads(recalled.mul_(read)).sum(-1)  # (batch, groups, chunk, heads a group)
         to_end = self._heads(torch.mul(grad_kept, kept, out=recalled)).sum(-1)
-        later.step(decays.total[number], C, read)
+        later.step(C.flatten(0, 1).mT, read.flatten(0, 1))
         # within the chunk
         scores = torch.matmul(C, B.mT).unsqueeze(2)
         mask = self._mask(number, decays)

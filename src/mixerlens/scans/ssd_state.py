@@ -13,42 +13,45 @@ class State:
 
     `wide` is the state before the block, in float64; what the block's chunks add to it is in the arguments' dtype. So
     rounding does not add up over the sequence (carried in float32, a sequence of 65536 tokens that forgets little is
-    off by 1.6e-6), and float64 is met once a block.
+    off by 1.6e-6), and float64 is met once a block. Only `wide` outlives a block: states may share the rest.
     """
 
     def __init__(self, wide: Tensor, heads: int, room: Room, name: str) -> None:
         self.wide, self._heads = wide, heads
         self._base, self._added, self._now = (room(f"{name} {part}", *wide.shape) for part in ("base", "added", "now"))
-        self._decay: Tensor | None = None  # of the block so far
         self._widened = room("widened", *wide.shape, dtype=wide.dtype)
+        self._by_head = [self.by_head(tensor) for tensor in (self._added, self._base, self._now)]
+        self._flat = self._added.flatten(0, 1)
 
-    def open(self) -> None:
+    def open(self, totals: Tensor) -> None:
+        """Before a block, with what each of its steps will multiply the state by: (steps, batch, groups, heads)."""
         self._base.copy_(self.wide)
-        self._decay = None
+        decays = totals.cumprod(0)
+        self._last, self._done = decays[-1, :, :, None, :, None], 0
+        narrow = (tensor.to(self._base.dtype)[:, :, :, None, :, None] for tensor in (totals, decays))
+        self._totals, self._decays = (tensor.unbind(0) for tensor in narrow)
 
     def now(self) -> Tensor:
         """The state after the last step, in the arguments' dtype; valid until the next one."""
-        if self._decay is None:
+        if not self._done:
             return self._base
-        decay = self._decay.to(self._now.dtype)
-        torch.addcmul(self.by_head(self._added), self.by_head(self._base), decay, out=self.by_head(self._now))
+        added, base, now = self._by_head
+        torch.addcmul(added, base, self._decays[self._done - 1], out=now)
         return self._now
 
-    def step(self, total: Tensor, key: Tensor, value: Tensor) -> None:
-        """S becomes total S + key^T value: total (batch, groups, heads), value (batch, groups, chunk, heads * dim)."""
-        total = total[:, :, None, :, None]
-        if self._decay is None:
-            torch.matmul(key.mT, value, out=self._added)
+    def step(self, key: Tensor, value: Tensor) -> None:
+        """S becomes total S + key value: key (batch * groups, state, chunk), value (.., chunk, heads * dim)."""
+        if self._done:
+            self._by_head[0].mul_(self._totals[self._done])
+            self._flat.baddbmm_(key, value)
         else:
-            self.by_head(self._added).mul_(total.to(key.dtype))
-            self._added.flatten(0, 1).baddbmm_(key.mT.flatten(0, 1), value.flatten(0, 1))
-        self._decay = total if self._decay is None else self._decay * total
+            torch.bmm(key, value, out=self._flat)
+        self._done += 1
 
     def close(self) -> None:
-        """Puts what the block has made of it into `wide`."""
-        assert self._decay is not None  # a block has at least one chunk
-        self.by_head(self.wide).mul_(self._decay)
-        self.wide.add_(self._widened.copy_(self._added))
+        """Puts what the block has made of it into `wide`, after all steps."""
+        wide = self.by_head(self.wide)
+        torch.addcmul(self.by_head(self._widened.copy_(self._added)), wide, self._last, out=wide)
 
     def by_head(self, tensor: Tensor) -> Tensor:
         """(..., heads a group * dim) -> (..., heads a group, dim)."""
