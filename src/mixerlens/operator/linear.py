@@ -37,7 +37,7 @@ def column_sum(mixer: Mixer) -> Tensor:
 
 
 def _ones(m: Mixer) -> Tensor:
-    return torch.ones(m.batch, m.heads, m.time, 1, dtype=m.dtype.to_real(), device=m.device)
+    return torch.ones(1, 1, 1, 1, dtype=m.dtype.to_real(), device=m.device).expand(m.batch, m.heads, m.time, 1)
 
 
 def lag_moments(mixer: Mixer, order: int) -> Tensor:

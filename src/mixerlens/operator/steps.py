@@ -2,7 +2,8 @@
 
 A chunk's products cost chunk x dim a token and head, whatever the values' width; a step costs dim x width. For Mamba,
 with a head a channel and values of one number, steps are the cheaper way by far, and their rows are so long that the
-loop over tokens costs nothing beside them. In float64 throughout: rounded decays would compound.
+loop over tokens costs nothing beside them. In float64, for rounded decays would compound; where tokens and values are
+in single precision, by ``single``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Diagonal, Scalar
-from mixerlens.shapes import spread, tile, wide
+from mixerlens.operator import single
+from mixerlens.operator.tokens import Tokens
 
 BUFFER = 2 * 2**20  # bytes of a buffer of states
 SPAN = 64  # tokens whose inputs are prepared at once
@@ -32,7 +34,10 @@ def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: 
     Forwards S_t = a_t S_{t-1} + k_t b_t v_t^T, y_t = S_t^T q_t. Transposed, from the last token on,
     l_t = r_t + q_t w_t^T, y_t = b_t l_t^T k_t, r_{t-1} = a_t l_t.
     """
-    kind = torch.promote_types(torch.promote_types(d.dtype, values.dtype), torch.float64)
+    kind = torch.promote_types(d.dtype, values.dtype)
+    if kind in (torch.float32, torch.complex64) and single.fits(d):
+        return single.sweep(d, values, state, transposed=transposed)
+    kind = torch.promote_types(kind, torch.float64)
     h = state.permute(0, 3, 2, 1).to(kind).contiguous()  # (batch, width, dim, heads): the heads are the long rows
     batch, width, dim, heads = h.shape
     size = max(1, min(d.time, SPAN, BUFFER // (h.numel() * kind.itemsize)))
@@ -42,7 +47,7 @@ def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: 
     starts = range(0, d.time, SPAN)
     for lo in starts[::-1] if transposed else starts:
         hi = min(lo + SPAN, d.time)
-        tokens = _Tokens(d, lo, hi, room)
+        tokens = Tokens(d, lo, hi, room)
         v = values[:, :, lo:hi].permute(2, 0, 3, 1).to(kind).unsqueeze(-2)
         v = (v if transposed else v * tokens.gate).expand(-1, batch, -1, -1, heads).contiguous()
         read, write = (tokens.key, tokens.query) if transposed else (tokens.query, tokens.key)
@@ -68,42 +73,3 @@ def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: 
         y = y.mul_(tokens.gate) if transposed else y
         out[:, lo:hi] = d.readout(y).squeeze(-2).transpose(0, 1)
     return out.permute(0, 3, 1, 2), h.permute(0, 3, 2, 1)
-
-
-class _Tokens:
-    """What the tokens of a span bring: query, key (time, batch | 1, 1, dim | 1, heads | 1) and gate, the scaling,
-    (time, batch | 1, 1, 1, heads | 1). It is 0 at padding, and so is the decay where a segment begins."""
-
-    def __init__(self, d: CoefficientDynamics, lo: int, hi: int, room: Tensor) -> None:
-        query, key = (spread(tile(wide(x), lo, hi), d.heads) for x in (d.query, d.key))
-        one = torch.ones(1, 1, hi - lo, dtype=torch.float64, device=d.device)
-        gate = one if d.scaling is None else wide(tile(d.scaling, lo, hi))
-        kind = room.dtype
-        self.query, self.key, self.gate = (_ahead(x.to(kind)) for x in (query, key, gate.unsqueeze(-1)))
-        self.keeps: Tensor | None = None
-        if d.support.segments is not None:
-            segments = d.support.segments.to(d.device).mT[..., None, None, None]  # (time, batch, 1, 1, 1)
-            here, before = segments[lo:hi], torch.cat([segments[max(lo - 1, 0)][None], segments[lo : hi - 1]])
-            self.keeps, self.gate = (here == before) & (here >= 0), self.gate * (here >= 0)
-        e, self._room, self._rate = d.evolution, room, None
-        if isinstance(e, Diagonal) and e.rate is not None and e.step_size is not None and e.rate.shape[1] == 1:
-            self._rate = _ahead(wide(tile(e.rate, lo, lo + 1))).to(kind).contiguous()
-            self._given = _ahead(wide(tile(e.step_size, lo, hi).unsqueeze(-1))).to(kind).contiguous()
-        else:
-            assert isinstance(e, Diagonal | Scalar)
-            a = e.factor(lo, hi)
-            self._given = _ahead(a.unsqueeze(-1) if isinstance(e, Scalar) else a).to(kind).contiguous()
-
-    def decays(self, tokens: slice) -> Tensor:
-        """a (time, batch | 1, 1, dim | 1, heads | 1) of some tokens of the span."""
-        a = self._given[tokens]
-        if self._rate is not None:
-            shape = torch.Size([a.shape[0], max(a.shape[1], self._rate.shape[1]), 1, self._rate.shape[3], a.shape[4]])
-            room = self._room[: shape[0]]
-            a = torch.mul(a, self._rate, out=room if room.shape == shape else None).exp_()
-        return a if self.keeps is None else a * self.keeps[tokens]
-
-
-def _ahead(x: Tensor) -> Tensor:
-    """(batch, heads, time, dim) -> (time, batch, 1, dim, heads)."""
-    return x.permute(2, 0, 3, 1).unsqueeze(2)
