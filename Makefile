@@ -68,7 +68,7 @@ $(PEERS): $(STAMP)
 
 # measures every path against its peers, a quarter of an hour on one core, and renews docs/bench.* and the README's table;
 # ARGS=--quick, ARGS="--only mamba1", ARGS=--resume, ARGS=--help
-bench: $(PEERS)
+bench: $(PEERS) $(SMOLLM)
 	$(PY) -m bench $(ARGS)
 
 # browser tests run where Chromium is found and are skipped, with the reason, where it is not

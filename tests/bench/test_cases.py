@@ -7,7 +7,8 @@ import torch
 
 from bench import gate, measure, views
 from bench.cases import CASES, delta
-from bench.cases.long import GATE
+from bench.cases.growth import delta_dynamics
+from bench.cases.long import GATES, mamba_dynamics
 from mixerlens.operator.streams import walk
 
 # the peer that only `make bench` installs, and what needs a C compiler; everything else must be here
@@ -90,6 +91,8 @@ PROMISED = {
     ("demo-smollm", "seconds", "mixerlens", 120, ""),
 }  # fmt: skip
 
+LONG = {"mamba": mamba_dynamics, "delta": delta_dynamics}
+
 
 def test_every_promise_is_a_bar():
     bars = {(n, b.measure, b.ours, b.bound, b.against) for n, case in CASES.items() for b in case.bars}
@@ -98,16 +101,18 @@ def test_every_promise_is_a_bar():
 
 def test_the_long_gates_walk_over_several_blocks_and_leave_tiles_out():
     """The median step and the delta head leave out some; the smallest step's rows meet every block there is."""
-    assert GATE > 3 * walk.BLOCK and GATE % walk.BLOCK
-    for name, way, leaves in (
-        ("long-mamba1", "skipping, median step", True), ("long-mamba1", "skipping, smallest step", False),
-        ("long-delta", "skipping", True),
-    ):  # fmt: skip
-        case = CASES[name]
-        assert case.gate is not None and case.gate["time"] == GATE
+    for name, way, kind, leaves in (
+        ("long-mamba1", "skipping, median step", "mamba", True),
+        ("long-mamba1", "skipping, smallest step", "mamba", False),
+        ("long-delta", "skipping", "delta", True),
+    ):
+        case, time = CASES[name], GATES[kind]
+        assert case.gate is not None and case.gate["time"] == time
         contender = case.contender(way)
-        row = contender.run(contender.prepare(gate.inputs(case, case.gate)))[0]
-        assert row.value.shape[1] == GATE
+        given = contender.prepare(gate.inputs(case, case.gate))
+        assert time > 2 * walk.length(LONG[kind](given)) and time % walk.length(LONG[kind](given))
+        row = contender.run(given)[0]
+        assert row.value.shape[1] == time
         assert bool((row.missing > 0).any()) is leaves, way
 
 

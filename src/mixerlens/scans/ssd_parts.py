@@ -136,11 +136,12 @@ class Part:
         grad_B = torch.matmul(kept, adjoint.mT)
         grad_kept = torch.matmul(B, adjoint, out=self._by_group("grad_kept", steps))
         products = torch.mul(state, adjoint, out=self._by_group("products", state.shape[2]))
-        across = self._heads(products.sum(2)).sum(-1) * decays.total[number]
+        across = self._heads(products.sum(2, dtype=torch.float64)).sum(-1) * decays.total[number]
         grad_C = torch.matmul(read, state.mT)
         recalled = torch.matmul(C, state, out=self._by_group("recalled", steps))
-        from_start = self._heads(recalled.mul_(read)).sum(-1)  # (batch, groups, chunk, heads a group)
-        to_end = self._heads(torch.mul(grad_kept, kept, out=recalled)).sum(-1)
+        # (batch, groups, chunk, heads a group); in float64, for these sums cancel
+        from_start = self._heads(recalled.mul_(read)).sum(-1, dtype=torch.float64)
+        to_end = self._heads(torch.mul(grad_kept, kept, out=recalled)).sum(-1, dtype=torch.float64)
         later.step(C.flatten(0, 1).mT, read.flatten(0, 1))
         # within the chunk
         scores = torch.matmul(C, B.mT).unsqueeze(2)
@@ -153,8 +154,8 @@ class Part:
         grad_written.addcmul_(self._heads(grad_kept).transpose(2, 3), until.transpose(2, 3))
         # the decay of step t: all pairs j < t <= i, and what crosses the chunk's ends
         pairs.mul_(scores).diagonal(dim1=-2, dim2=-1).zero_()
-        crossing = (pairs.sum(-2).double() - pairs.sum(-1)).movedim(-1, 2)
-        grad_decay = _before(crossing + to_end) + from_start.double().flip(2).cumsum(2).flip(2) + across.unsqueeze(2)
+        crossing = (pairs.sum(-2, dtype=torch.float64) - pairs.sum(-1, dtype=torch.float64)).movedim(-1, 2)
+        grad_decay = _before(crossing + to_end) + from_start.flip(2).cumsum(2).flip(2) + across.unsqueeze(2)
         grad_decay, x, step = grad_decay.transpose(1, 2), self.x[:, span], self.dt[:, span]
         by_row = torch.mul(grad_written, x.movedim(1, 3), out=gy).sum(-1).movedim(-1, 1)
         torch.mul(grad_written.movedim(3, 1), step.unsqueeze(-1), out=self.of(into[0])[:, span])
