@@ -20,11 +20,10 @@ from mixerlens.evolution.correction import ScalarChain, StillChain
 def erased(chain: ScalarChain | StillChain, query: Tensor, direction: Tensor, strength: Tensor) -> Factors:
     """The factors from query, direction w (..., chunk, dim) and strength c (..., chunk), float64; no autograd."""
     size, dim = query.shape[-2:]
-    products = torch.cat([query, direction], -2) @ direction.mT
-    reads, overlaps = products[..., :size, :], products[..., size:, :]
+    reads, overlaps = query @ direction.mT, (direction @ direction.mT).mT  # symmetric: a view in columns
     chain.weigh_(reads, overlaps)
     strength = strength.unsqueeze(-1)
-    right = direction.new_zeros(*products.shape[:-2], size + dim, size).mT  # in columns, as the solver wants them
+    right = direction.new_zeros(*reads.shape[:-2], size + dim, size).mT  # in columns too, as the solver wants them
     right[..., :size].diagonal(dim1=-2, dim2=-1).fill_(1)
     torch.mul(chain.enter(direction), strength, out=right[..., size:])
     solved = torch.linalg.solve_triangular(overlaps.mul_(strength), right, upper=False, unitriangular=True)
