@@ -78,6 +78,21 @@ def test_float32_rounds_like_the_recurrence_and_stays_finite(decay):
         assert bool(torch.isfinite(gradient).all())
 
 
+@pytest.mark.parametrize(
+    ("rate", "step", "constant", "bound"),
+    [(1.0, 1e-2, False, 6e-7), (0.0, 1e-1, False, 5e-6), (1.0, 1e-5, False, 3e-5), (0.0, 1e-3, True, 3e-4)],
+)
+def test_float32_at_16384_tokens_is_as_near_as_stated_and_as_any_float32_recurrence(rate, step, constant, bound):
+    x, B, C = (torch.ones(1, 16384, 2) if constant else torch.randn(1, 16384, 2) for _ in range(3))
+    dt = step * (torch.ones_like(x) if constant else torch.exp(0.5 * torch.randn_like(x)))
+    given = [x, dt, -rate * torch.tensor([[1.0, 2.0], [3.0, 4.0]]), B, C, torch.zeros(1, 2, 2)]
+    with torch.no_grad():
+        want = plain(*(tensor.double() for tensor in given))[0]
+        found = relative(selective_scan(*given)[0].double(), want)
+        usual = relative(plain(*given)[0].double(), want)
+    assert found < min(bound, 2 * usual + 1e-7)
+
+
 def test_no_initial_state_is_a_state_of_zeros():
     x, dt, A, B, C, h = arguments(2, 7, 4, 3)
     assert torch.equal(selective_scan(x, dt, A, B, C)[0], selective_scan(x, dt, A, B, C, torch.zeros_like(h))[0])

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from mixerlens import native
 from mixerlens.scans.mamba_gradients import Gradients
-from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, Part, parts, shape
+from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, Part, Span, parts, shape
 from mixerlens.scans.shapes import axes, check
 
 KEPT = 32 << 20  # bytes of the states kept for the backward pass, before fewer are kept
@@ -41,6 +41,11 @@ def selective_scan(
 
     Differentiable once in every argument, the initial state included. All arguments share one floating dtype (float32
     or float64). Raises InputError on shapes or dtypes that do not fit together.
+
+    In float32 every step rounds, as in any plain float32 recurrence, and a state that forgets little keeps the
+    roundings. Relative to the largest output of 16384 tokens the error is 4e-7 for dt |A| from 0.01 on, 4e-6 where
+    nothing decays, 2e-5 for dt |A| = 1e-5 (what exp(dt A) loses when it is rounded), and 2e-4 at worst where x, dt, B
+    and C are constant, so that all roundings have one sign. Convert the arguments to float64 where that matters.
     """
     axes("x", x, 3, "(batch, time, channels)")
     axes("A", A, 2, "(channels, state)")
@@ -115,20 +120,15 @@ def _forward_part(part: Part, initial_state: Tensor, y: Tensor, last: Tensor, ke
     state, out, mine = part.state(initial_state).contiguous(), part.of(y), part.kept(kept).unbind(0)
     if every:
         mine[0].copy_(state)
-    buffers, block = y.new_empty(2, SPAN, part.batch, 1, out.shape[-1]), part.steps * part.batch
+    whole = Span(part, min(SPAN, len(out)))
     for lo in range(0, len(out), SPAN):
-        span, at = slice(lo, min(lo + SPAN, len(out))), lo
-        step, (written, rows) = part.rows(part.dt[span]), buffers[:, : span.stop - lo]
-        torch.mul(step, part.rows(part.x[span]), out=written)
-        states = part.states(step, written, part.B[span], state)
-        reads, outs = (tensor.flatten(0, 1).split(block) for tensor in (part.C[span].mT, rows))
-        for tile, read, into in zip(states, reads, outs, strict=True):
-            torch.bmm(read, tile.flat, out=into)
+        span, at = whole if len(out) - lo >= SPAN else Span(part, len(out) - lo), lo
+        for tile in span.outputs(lo, state, out):
             state = tile.rows[-1]
             if every:
                 first, at = at, at + len(tile.rows)  # the tile holds the states before steps first + 1 .. at
                 for number in range(first // every + 1, min(at // every + 1, len(mine))):
                     mine[number].copy_(tile.rows[number * every - 1 - first])
-        out[span] = rows.squeeze(2)
-        state = state.clone()  # out of the tile, which the next span fills anew
+        if len(span.pieces) % 2:  # the next span fills this tile at once
+            state = span.state.copy_(state)
     part.state(last).copy_(state)

@@ -42,7 +42,7 @@ class Gradients:
             last = range(lo, min(lo + self.every, span.stop), part.steps)[-1]
             if last > lo:
                 again = (tensor[lo - span.start : last - span.start] for tensor in inputs)
-                found += [tile.rows[-1].clone() for tile in part.states(*again, state=found[-1])]
+                found += [tile.rows[-1].clone() for tile in part.states(part.pieces(*again), found[-1])]
         return found
 
     def _group(self, span: slice) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ class Tile:
 
     def first(self, steps: int) -> Tile:
         return self if steps == len(self.rows) else Tile(self.full[:steps])
+
+
+Piece = tuple[Tensor, Tile, list[tuple[Tensor, Tensor, Tensor]]]  # dt of some steps, their tile, and row, B, dt x each
 
 
 class Part:
@@ -76,20 +80,47 @@ class Part:
         torch.mul(step, self.rates, out=tile.full)
         self.exp(tile.full, out=tile.full)
 
-    def states(self, step: Tensor, written: Tensor, B: Tensor, state: Tensor) -> Iterator[Tile]:
-        """The states after each step, tile after tile; step is dt, written is dt x.
+    def pieces(self, step: Tensor, written: Tensor, B: Tensor) -> list[Piece]:
+        """The steps cut in tiles; step is dt, written is dt x."""
+        writes, pieces = zip(B.unbind(0), written.unbind(0), strict=True), step.split(self.steps)
+        tiles = (self.tiles[number % 2].first(len(piece)) for number, piece in enumerate(pieces))
+        return [
+            (piece, tile, list(zip(tile.rows, *zip(*islice(writes, len(piece)), strict=True), strict=True)))
+            for piece, tile in zip(pieces, tiles, strict=True)
+        ]
 
-        A tile lives until the one after the next is asked for.
-        """
-        writes = zip(B.unbind(0), written.unbind(0), strict=True)
-        for number, piece in enumerate(step.split(self.steps)):
-            tile = self.tiles[number % 2].first(len(piece))
-            self.decays(piece, tile)
-            for row, (b, u) in zip(
-                tile.rows, writes, strict=False
-            ):  # one step is a vector operation over all other axes
+    def states(self, pieces: list[Piece], state: Tensor) -> Iterator[Tile]:
+        """The states after each step, tile after tile. A tile lives until the one after the next is asked for."""
+        for step, tile, rows in pieces:
+            self.decays(step, tile)
+            for row, b, u in rows:  # one step is a vector operation over all other axes
                 state = row.mul_(state).addcmul_(b, u)
             yield tile
+
+
+class Span:
+    """So many steps of a part, copied to where they are contiguous; their views are made once for all such spans."""
+
+    def __init__(self, part: Part, length: int) -> None:
+        self.part, self.length = part, length
+        size, channels = part.rates.shape
+        self.step, self.written, self.rows = part.x.new_empty(3, length, part.batch, 1, channels).unbind(0)
+        self.B, self.C = part.x.new_empty(2, length, part.batch, size, 1).unbind(0)
+        self.pieces = part.pieces(self.step, self.written, self.B)
+        block = part.steps * part.batch
+        self.reads, self.outs = (t.flatten(0, 1).split(block) for t in (self.C.mT, self.rows))
+        self.state = torch.empty_like(self.pieces[0][1].rows[0])
+
+    def outputs(self, lo: int, state: Tensor, out: Tensor) -> Iterator[Tile]:
+        """Tile after tile, the states after each step from `lo` on; in the end `state` and the outputs are stored."""
+        part, span = self.part, slice(lo, lo + self.length)
+        torch.mul(self.step.copy_(part.dt[span].unsqueeze(2)), part.x[span].unsqueeze(2), out=self.written)
+        self.B.copy_(part.B[span])
+        self.C.copy_(part.C[span])
+        for tile, read, into in zip(part.states(self.pieces, state), self.reads, self.outs, strict=True):
+            torch.bmm(read, tile.flat, out=into)
+            yield tile
+        out[span] = self.rows.squeeze(2)
 
 
 def shape(tile: tuple[int, int], x: Tensor, A: Tensor) -> tuple[int, int, int]:
