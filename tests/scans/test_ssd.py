@@ -75,7 +75,7 @@ def test_no_token_leaves_the_state():
 @pytest.mark.parametrize("rate", [0.0, 1e-6, 1e-3, 1.0, 16.0])
 @pytest.mark.parametrize("constant", [False, True])
 def test_float32_at_65536_tokens(rate, constant):
-    """At most 4.3e-7 where measured: the state is carried in float64, so chunks add no error up."""
+    """At most 5.1e-7 where measured: the state is carried in float64, so chunks add no error up."""
     given = case.ssd_arguments(1, 65536, 2, 4, 1, 8, torch.float32)[:5]
     if constant:  # all errors have the same sign
         given = [torch.ones_like(tensor) for tensor in given]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import torch
@@ -83,11 +82,9 @@ class Part:
     def pieces(self, step: Tensor, written: Tensor, B: Tensor) -> list[Piece]:
         """The steps cut in tiles; step is dt, written is dt x."""
         writes, pieces = zip(B.unbind(0), written.unbind(0), strict=True), step.split(self.steps)
-        tiles = (self.tiles[number % 2].first(len(piece)) for number, piece in enumerate(pieces))
-        return [
-            (piece, tile, list(zip(tile.rows, *zip(*islice(writes, len(piece)), strict=True), strict=True)))
-            for piece, tile in zip(pieces, tiles, strict=True)
-        ]
+        tiles = [self.tiles[number % 2].first(len(piece)) for number, piece in enumerate(pieces)]
+        rows = [[(row, *next(writes)) for row in tile.rows] for tile in tiles]
+        return list(zip(pieces, tiles, rows, strict=True))
 
     def states(self, pieces: list[Piece], state: Tensor) -> Iterator[Tile]:
         """The states after each step, tile after tile. A tile lives until the one after the next is asked for."""
