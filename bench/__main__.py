@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         p.error(f"--threads {given.threads}: at least one")
     if given.resume and given.json == "-":
         p.error("--resume needs a file: give --json FILE")
+    if given.json != "-":
+        try:
+            with tempfile.TemporaryFile(dir=_folder(Path(given.json))):
+                pass
+        except OSError as error:
+            p.error(f"--json {given.json}: {error.strerror}: nothing can be kept there")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is imported
         os.environ[name] = str(given.threads)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -52,6 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
         p.error(f"--only {unknown[0]}: no such case; --list prints them")
     names = [name for name in CASES if name.startswith(tuple(prefixes))]
     return run(given, names)
+
+
+def _folder(path: Path) -> Path:
+    """The file's folder, made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent
 
 
 def run(given: argparse.Namespace, names: list[str]) -> int:

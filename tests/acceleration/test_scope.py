@@ -222,7 +222,7 @@ def test_what_has_nothing_to_accelerate_is_refused():
         ml.accelerate(tiny.build("kimi_linear"))
     with pytest.raises(UnsupportedError, match="on meta: only the CPU's paths"):
         ml.accelerate(tiny.build("mamba").to("meta"))
-    with pytest.raises(InputError, match=r"takes a torch\.nn\.Module, not a str"):
+    with pytest.raises(InputError, match=r"takes a torch\.nn\.Module, or what mixerlens\.open returns, not 'mamba'"):
         ml.accelerate("mamba")  # type: ignore[arg-type]
 
 

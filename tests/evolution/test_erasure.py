@@ -67,3 +67,20 @@ def test_gradients_still_tell_impulses_from_directions():
     y = plain.scores(A, query, key, beta) @ v.transpose(1, 2)
     for a, b in zip(got, torch.autograd.grad(y.square().sum(), [key, direction]), strict=True):
         assert float((a - b).abs().max() / b.abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["query", "beta", "log_decay", "scaling", "value"])
+def test_gradients_by_everything_else(name):
+    query, key, beta, given, _ = system(40, "gated")
+    leaves = {"query": query, "beta": beta, "log_decay": given["log_decay"], "scaling": beta.clone()}
+    leaves["value"] = torch.randn(2, 40, 3, 2).double()
+    leaf = leaves[name].requires_grad_()
+    evolution = Delta(key, leaves["beta"], log_decay=leaves["log_decay"])
+    d = CoefficientDynamics(leaves["query"], key, evolution, scaling=leaves["scaling"])
+    got = torch.autograd.grad((d.operator() @ leaves["value"]).square().sum(), leaf)[0]
+    erase = torch.eye(5).double() - leaves["beta"][..., None, None] * key[..., :, None] * key[..., None, :]
+    A = leaves["log_decay"].exp()[..., None, None] * erase
+    y = plain.scores(A, leaves["query"], key, leaves["scaling"]) @ leaves["value"].transpose(1, 2)
+    want = torch.autograd.grad(y.square().sum(), leaf)[0]
+    assert float((got - want).abs().max() / want.abs().max()) < 1e-10
+    assert torch.isfinite(d.factors(0, 5).intra).all()

@@ -128,3 +128,30 @@ def test_what_grows_is_left_to_double_precision(counted, kind):
     y = d.operator() @ torch.ones(1, TIME, 1, 1)
     assert torch.isfinite(y).all()
     assert not counted
+
+
+def test_packed_sequences_that_share_their_steps(counted):
+    one = torch.randn(1, TIME, 1, DIM)
+    e = Diagonal(rate=-torch.rand(HEADS, DIM), step_size=torch.rand(1, 1, HEADS))
+    d = CoefficientDynamics(one, one, e, support=SEGMENTS)
+    v = torch.randn(BATCH, TIME, HEADS, 1)
+    want = oracle_coefficients(d.to(torch.float64)) @ v.double().transpose(1, 2)
+    assert error(d.operator() @ v, want.transpose(1, 2)) < 1e-6
+    wide = d.to(torch.float64)
+    assert error(wide.operator() @ v.double(), want.transpose(1, 2)) < 1e-13
+    assert counted
+
+
+@pytest.mark.parametrize("frequency", [1e2, 1e4])
+def test_phases_are_formed_in_double_precision(counted, frequency):
+    """A phase of 1e3 in float32 is off by 6e-5."""
+    torch.manual_seed(0)
+    rate = torch.complex(-0.5 * torch.ones(HEADS, DIM), frequency * torch.randn(HEADS, DIM))
+    e = Diagonal(rate=rate, step_size=0.1 * torch.rand(1, TIME, HEADS))
+    query, key = (torch.randn(1, TIME, 1, DIM, dtype=torch.complex64) for _ in range(2))
+    d = CoefficientDynamics(query, key, e)
+    v = torch.randn(1, TIME, HEADS, 1)
+    alpha = oracle_coefficients(d.to(torch.float64))
+    assert error(d.operator() @ v, (alpha @ tiles(v, alpha)).transpose(1, 2)) < 1e-6
+    assert error(d.operator().T @ v, (alpha.mT @ tiles(v, alpha)).transpose(1, 2)) < 1e-6
+    assert counted

@@ -131,3 +131,12 @@ def test_what_does_not_fit_is_refused():
         ssd_scan(*(tensor.half() for tensor in (x, dt, A, B, C)))
     with pytest.raises(InputError, match=r"x must be \(batch, time, heads, head_dim\)"):
         ssd_scan(F.pad(x[0], (0, 1)), dt, A, B, C)
+
+
+def test_states_that_grow_stay_in_range():
+    """e^(0.1 * 1024) is no float32, but what comes late has not grown by so much."""
+    x, dt, _, B, C, _ = case.ssd_arguments(1, 1024, 2, 3, 1, 4, torch.float32)
+    x, dt, A = torch.cat([torch.zeros_like(x[:, :924]), x[:, 924:]], 1), torch.ones_like(dt), torch.full((2,), 0.1)
+    want = case.ssd(*(t.double() for t in (x, dt, A, B, C)), torch.zeros(1, 2, 4, 3).double())
+    for got, expected in zip(ssd_scan(x, dt, A, B, C), want, strict=True):
+        assert case.relative(got.double(), expected) < 1e-5  # A itself is rounded: 100 tokens grow by it

@@ -28,8 +28,9 @@ def accelerate(model: nn.Module | Lens) -> Acceleration:
     The model's outputs, caches and gradients are the same to rounding; time and memory, training's too, become linear
     in the length. Nothing is written on the model: its scan functions, which are globals of the modelling file, are
     answered for its modules only. Where arguments are not covered, the library's own function runs; the certificate
-    says where and why. Backward passes belong inside as well where activations are recomputed (checkpointing). Second
-    derivatives raise torch's error: the scans are differentiable once.
+    says where and why. Backward passes belong inside as well where activations are recomputed (checkpointing). A
+    gradient of gradients raises RuntimeError: the scans are differentiable once. They compute in float32, or float64
+    where the model does, also for a model in half precision.
 
     model: a module, or an opened `Lens`. Raises UnsupportedError for a model without a mixer that has a scan here, or
     one that is not on the CPU; InputError for what is no model.
@@ -46,7 +47,7 @@ class Acceleration:
 
     def __init__(self, model: nn.Module) -> None:
         if not isinstance(model, nn.Module):
-            raise InputError(f"accelerate takes a torch.nn.Module, not a {type(model).__name__}")
+            raise InputError(f"accelerate takes a torch.nn.Module, or what mixerlens.open returns, not {model!r:.60}")
         elsewhere = next((p.device for p in model.parameters() if p.device.type != "cpu"), None)
         if elsewhere is not None:
             raise UnsupportedError(f"the model is on {elsewhere}: only the CPU's paths are replaced, move it there")

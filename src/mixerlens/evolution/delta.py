@@ -51,7 +51,7 @@ class Delta(Decayed):
         else:
             a, beta, w, query_, key_ = aligned(self.scalar.factor(lo, hi), *tiles)
             chain, beta = ScalarChain(a), a * beta
-        graph = torch.is_grad_enabled() and (key.requires_grad or w.requires_grad)
+        graph = torch.is_grad_enabled() and any(x.requires_grad for x in (query_, key_, w, beta))
         if not graph and not w.is_complex() and w.shape == key_.shape and torch.equal(w, key_):
             w, query_, beta = torch.broadcast_tensors(w, query_, beta.unsqueeze(-1))
             return erased(chain, query_, w, beta[..., 0]).to(query.dtype)

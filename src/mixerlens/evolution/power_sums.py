@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Inexact
 from torch import Tensor
 
+from mixerlens.once import differentiable_once
 from mixerlens.shapes import wide
 
 _INNER = 16  # lags that are exponentiated one by one; longer tables are outer products of two short ones
@@ -78,7 +79,7 @@ class _PowerSums(torch.autograd.Function):
         return out.flatten(1)[:, :length]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """With g the cotangent, s = sum_l conj(g_l) a^l and m = sum_l conj(g_l) l a^l: d weight = conj(s),
         d log = conj(weight m), d base = conj(weight m) / conj(a) with the division carried out on the exponents.

@@ -145,7 +145,11 @@ class Coefficients:
         return values, indices
 
     def heatmap(self, pixels: int, signed: bool = False) -> Inexact[Tensor, "batch heads pixels pixels"]:
-        """Mean of |alpha| (signed: of alpha) in pixels x pixels cells: (batch, heads, pixels, pixels)."""
+        """Mean of |alpha| (signed: of alpha) in pixels x pixels cells: (batch, heads, pixels, pixels).
+
+        With more pixels than tokens a coefficient fills several cells. Raises MemoryBudgetError before it starts if the
+        map does not fit.
+        """
         wanted = reductions.Heatmap(pixels, signed)
         pooled = linear.signed_map(self.dynamics, pixels) if signed and self._swept else self._one(wanted)
         return pooled.mT if self._transposed else pooled
@@ -159,8 +163,8 @@ class Coefficients:
         """Several summaries of ``mixerlens.operator.reductions`` in one pass over alpha, in the order given.
 
         skip: leave out tiles of linear readouts none of whose entries |alpha_ij| exceeds ``skip`` times the mass that
-        row i has nearer by; each result is then (value, missing), missing an upper bound of its distance to the exact
-        one. None computes everything.
+        row i has nearer by; each result is then (value, missing), missing an upper bound of what that takes from it
+        (the value's own rounding is not in it). None computes everything.
         """
         self._forward_only("reduce")
         return reductions.reduce(self.dynamics, wanted, progress, skip)
@@ -217,7 +221,7 @@ class Coefficients:
         if time != d.time or d.heads % heads or (batch != d.batch and 1 not in (batch, d.batch)):
             raise InputError(
                 f"values (batch {batch}, time {time}, heads {heads}) do not fit the mixer (batch {d.batch}, "
-                f"time {d.time}, heads {d.heads}): heads of values must divide the mixer's"
+                f"time {d.time}, heads {d.heads}): batch and time must agree, and heads of values divide the mixer's"
             )
         if not (values.is_floating_point() or values.is_complex()):
             raise InputError(f"values are {values.dtype}: convert to a floating point dtype")

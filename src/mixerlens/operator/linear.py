@@ -17,6 +17,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.normalizer import NoNormalizer
 from mixerlens.operator import apply, blocks, scan
 from mixerlens.operator.memory import TEMPORARY
+from mixerlens.operator.reductions import room_for_map
 from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.generators import Generators, Square
 from mixerlens.operator.streams.walk import shape
@@ -93,6 +94,7 @@ def _tiled_moments(d: CoefficientDynamics, order: int) -> Tensor:
 
 def signed_map(mixer: Mixer, pixels: int) -> Tensor:
     """Mean of alpha over the cells of ``reductions.Heatmap``: (batch, heads, pixels, pixels)."""
+    room_for_map(mixer, pixels)
     m, pool = mixer, _averaging(pixels, mixer.time, mixer.device)
     total = torch.zeros(m.batch, m.heads, pixels, pixels, dtype=m.coefficient_dtype, device=m.device)
     size = max(1, TEMPORARY // (m.batch * m.time * pixels * m.dtype.itemsize))

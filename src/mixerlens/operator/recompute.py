@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.once import differentiable_once
 from mixerlens.operator import blocks
 from mixerlens.shapes import take_tokens
 
@@ -42,7 +42,7 @@ class _Sweep(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         d, transposed = ctx.dynamics, ctx.transposed
         values, *rest = ctx.saved_tensors

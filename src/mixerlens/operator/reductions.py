@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from mixerlens.composition import Mixer
 from mixerlens.errors import InputError
 from mixerlens.operator import streams
+from mixerlens.operator.memory import require
 from mixerlens.operator.streams import TERMS, Bounded, Missing, Places, Side, Skipping, ThinTile, Tile
 from mixerlens.operator.tiles import RowBlock, RowTiles
 from mixerlens.subnormals import subnormals_as_zero
@@ -79,6 +80,8 @@ def reduce(
     if skip is not None and not 0 <= skip < 1:
         raise InputError(f"skip is {skip}: it is relative to the mass of a row, so 0 <= skip < 1")
     for reduction in wanted:
+        if isinstance(reduction, type):
+            raise InputError(f"{reduction.__name__} is a class: give a summary, {reduction.__name__}(...)")
         reduction.start(d)
     summaries = [r for r in wanted if isinstance(r, Summary)]
     if skip is not None and len(summaries) < len(wanted):
@@ -319,6 +322,11 @@ class TopK(Summary):
         return values[:, :, : self.time].transpose(1, 2), indices[:, :, : self.time].transpose(1, 2)
 
 
+def room_for_map(d: Mixer, pixels: int) -> None:
+    """Raise MemoryBudgetError unless a map of pixels x pixels fits, and the one that it is turned into."""
+    require("heatmap", d.batch, d.heads, pixels, pixels, dtype=torch.float64, copies=2, instead="ask for fewer pixels")
+
+
 class Heatmap(Summary):
     """Mean of |alpha| (signed: of alpha) over each of pixels x pixels cells: (batch, heads, pixels, pixels).
 
@@ -331,6 +339,7 @@ class Heatmap(Summary):
         self.pixels, self.signs = pixels, signed
 
     def start(self, d: Mixer) -> None:
+        room_for_map(d, self.pixels)
         self.dtype = d.coefficient_dtype if self.signs else d.dtype.to_real()
         pixel = torch.arange(self.pixels, device=d.device)
         self.begin = pixel * d.time // self.pixels

@@ -12,6 +12,7 @@ from torch import Tensor
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Diagonal
 from mixerlens.evolution.base import Carry
+from mixerlens.once import differentiable_once
 from mixerlens.operator.fourier import Fourier
 from mixerlens.readout import RealPart
 from mixerlens.shapes import at, spread, wide
@@ -113,7 +114,7 @@ class _Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """With G the cotangent's spectrum: d x is conj(K) G, d k is conj(X) G; of the adjoint K G and X conj(G)."""
         kernel, values = ctx.saved_tensors

@@ -32,7 +32,9 @@ class Tokens:
             assert isinstance(e, Diagonal | Scalar)
             a = e.factor(lo, hi)
             self._given = _ahead(a.unsqueeze(-1) if isinstance(e, Scalar) else a).contiguous()
-        self._narrow = self._given.to(kind), None if self._rate is None else self._rate.to(kind)
+        turns = self._rate is not None and self._rate.is_complex()
+        forming = wide(room[:0]).dtype if turns else kind  # phases of single precision would be off
+        self._narrow = self._given.to(forming), None if self._rate is None else self._rate.to(forming)
 
     def decays(self, tokens: slice) -> Tensor:
         """a (time, batch | 1, 1, dim | 1, heads | 1) of some tokens of the span, to be overwritten."""
@@ -42,8 +44,9 @@ class Tokens:
             return a.clone() if self.keeps is None else a * self.keeps[tokens]
         shape = torch.Size([a.shape[0], max(a.shape[1], rate.shape[1]), 1, rate.shape[3], a.shape[4]])
         room = self._room[: shape[0]]
-        a = torch.mul(a, rate, out=room if room.shape == shape else None).exp_()
-        return a if self.keeps is None else a.mul_(self.keeps[tokens])
+        own = room.shape == shape and room.dtype == rate.dtype
+        a = torch.mul(a, rate, out=room if own else None).exp_().to(room.dtype)
+        return a if self.keeps is None else a * self.keeps[tokens]
 
     def total(self, tokens: slice) -> Tensor:
         """The product of their decays in float64 (complex128): (batch | 1, 1, dim | 1, heads | 1)."""

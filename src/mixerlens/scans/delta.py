@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mixerlens.once import differentiable_once
 from mixerlens.scans.delta_blocks import Part, parts
 from mixerlens.scans.delta_gradients import Gradients
 from mixerlens.scans.shapes import axes, check, grouped
@@ -37,7 +37,8 @@ def gated_delta_scan(
 
     Groups divide the heads; head h uses group h // (heads / groups). Differentiable once in every argument, the initial
     state included. All arguments share one floating dtype (float32 or float64). Raises InputError on shapes or dtypes
-    that do not fit together.
+    that do not fit together. Chunks are products of
+    whole matrices: a NaN or an infinity reaches the earlier outputs of its chunk too.
     """
     axes("value", value, 4, "(batch, time, heads, dim)")
     axes("key", key, 4, "(batch, time, groups, state)")
@@ -97,7 +98,7 @@ class _Scan(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *outer: Tensor):
         (*arguments, kept), (grad_y, grad_last) = ctx.saved_tensors, outer
         pieces = parts(*arguments)

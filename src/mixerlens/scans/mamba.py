@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mixerlens import native
+from mixerlens.once import differentiable_once
 from mixerlens.scans.mamba_gradients import Gradients
 from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, Part, Span, parts, shape
 from mixerlens.scans.shapes import axes, check
@@ -78,7 +78,7 @@ class _Scan(torch.autograd.Function):
         return y, state
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *outer: Tensor):
         x, dt, A, B, C, kept = ctx.saved_tensors
         grad_y, grad_state = outer

@@ -11,6 +11,9 @@ from mixerlens.errors import InputError
 def check(first: tuple[str, Tensor], wanted: dict[str, tuple[Tensor | None, tuple[int, ...]]]) -> None:
     """Raise InputError unless every tensor has its shape and the dtype, float32 or float64, of the first one."""
     name, lead = first
+    for other, tensor in ((name, lead), *((other, tensor) for other, (tensor, _) in wanted.items())):
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise InputError(f"{other} is a {type(tensor).__name__}: give a torch.Tensor")
     if lead.dtype not in (torch.float32, torch.float64):
         raise InputError(f"{name} must be float32 or float64, not {lead.dtype}: convert the arguments first")
     for other, (tensor, shape) in wanted.items():
@@ -27,7 +30,9 @@ def check(first: tuple[str, Tensor], wanted: dict[str, tuple[Tensor | None, tupl
 
 
 def axes(name: str, tensor: Tensor, count: int, layout: str) -> None:
-    """Raise InputError unless the tensor has that many axes."""
+    """Raise InputError unless it is a tensor with that many axes."""
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"{name} is a {type(tensor).__name__}: give a torch.Tensor")
     if tensor.ndim != count:
         raise InputError(f"{name} must be {layout}, not {tuple(tensor.shape)}")
 

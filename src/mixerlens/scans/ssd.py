@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mixerlens.once import differentiable_once
 from mixerlens.scans.shapes import axes, check, grouped
 from mixerlens.scans.ssd_parts import parts
 from mixerlens.subnormals import subnormals_as_zero
@@ -33,7 +33,8 @@ def ssd_scan(
 
     Head h reads and writes with group h // (heads / groups). Differentiable once in every argument, the initial state
     included. All arguments share one floating dtype (float32 or float64). Raises InputError on shapes or dtypes that
-    do not fit together.
+    do not fit together. Chunks are products of
+    whole matrices: a NaN or an infinity reaches the earlier outputs of its chunk too.
     """
     axes("x", x, 4, "(batch, time, heads, head_dim)")
     axes("B", B, 4, "(batch, time, groups, state)")
@@ -77,7 +78,7 @@ class _Scan(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *outer: Tensor):
         (x, dt, A, B, C, kept), (grad_y, grad_last) = ctx.saved_tensors, outer
         into = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, dt)]

@@ -20,7 +20,8 @@ MATRICES = 32  # sequences times heads of a part: its masks, one chunk by chunk 
 
 
 class Part:
-    def __init__(self, sequences: slice, groups: slice, heads: slice, x, dt, A, B, C) -> None:
+    def __init__(self, block: int, sequences: slice, groups: slice, heads: slice, x, dt, A, B, C) -> None:
+        self._block = block
         self.sequences, self.groups, self.heads = sequences, groups, heads
         self.count = groups.stop - groups.start
         self.x, self.dt = self.of(x), self.of(dt)
@@ -46,7 +47,7 @@ class Part:
         mine.transpose(2, 3).copy_(state.by_head(state.wide))
 
     def blocks(self) -> list[list[slice]]:
-        return blocks(self.x.shape[1], CHUNK, BLOCK)
+        return blocks(self.x.shape[1], CHUNK, self._block)
 
     def decays(self, block: list[slice], weighted: bool) -> Decays:
         """Of every chunk of the block, with axes (chunks, batch, groups, heads a group, steps); weighted with dt."""
@@ -171,5 +172,9 @@ def _before(x: Tensor) -> Tensor:
 
 
 def parts(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> list[Part]:
-    """The arguments cut in parts of about MATRICES sequences times heads."""
-    return [Part(*cut, x, dt, A, B, C) for cut in cuts(x.shape[0], x.shape[2], B.shape[2], MATRICES)]
+    """The arguments cut in parts of about MATRICES sequences times heads.
+
+    Where a state could grow, blocks are of one chunk: what it grows by over more could leave the arguments' range.
+    """
+    block = BLOCK if bool((A <= 0).all()) and bool((dt >= 0).all()) else 1
+    return [Part(block, *cut, x, dt, A, B, C) for cut in cuts(x.shape[0], x.shape[2], B.shape[2], MATRICES)]
