@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mixerlens import families
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.evolution import Delta, Diagonal, Rotation, Scalar
@@ -179,3 +180,16 @@ def test_a_closed_gate_among_modes():
     lag = (torch.arange(50)[:, None] - torch.arange(50)).clamp(min=0)
     kernel = torch.exp(gates[1] * lag) + (lag == 0)
     assert plain.error((d.operator() @ v)[0, :, 0, 0], (kernel.tril() @ v[0, :, 0, 0].to(kernel.dtype))) <= 1e-13
+
+
+@pytest.mark.parametrize("time", [257, 300, 384, 385, 513, 640])
+def test_last_rows_before_padding_see_all_columns(time):
+    """Blocks of rows that end beside, on and behind the borders of the tiles below them."""
+    torch.manual_seed(time)
+    query, key = (torch.randn(1, time, 2, 4, dtype=torch.float64) for _ in range(2))
+    d = families.softmax_attention(query=query, key=key, rope=torch.tensor([1.0, 0.1], dtype=torch.float64))
+    alpha, token = oracle_coefficients(d), torch.arange(time, dtype=torch.float64)
+    op = d.operator()
+    assert torch.allclose(op.column_mass().transpose(1, 2), alpha.sum(-2), rtol=0, atol=1e-12)
+    distance = (alpha * (token[:, None] - token)).sum(-1)
+    assert torch.allclose(op.mean_distance().transpose(1, 2), distance, rtol=0, atol=1e-10)

@@ -67,7 +67,8 @@ class Scores:
             self._product(out, lo, hi, first)
             return
         out.zero_()
-        while self._next is not None and self._next.rows.first < hi:
+        # behind the last token lies padding, whose tiles come before others of the last rows
+        while self._next is not None and (self._next.rows.first < hi or hi == self.d.time):
             t = self._next
             assert t.values is not None
             for pair in range(t.rows.pairs):
