@@ -7,10 +7,18 @@ from torch import Tensor
 
 
 class Buffers:
-    """Flat tensors by name and dtype, as long as the longest that was asked for."""
+    """Flat tensors by name and dtype, as long as the longest that was asked for.
+
+    A name is its owner's alone: who lends buffers to others gives each a space of its own, ``of``.
+    """
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._spaces: dict[str, Buffers] = {}
+
+    def of(self, owner: str) -> Buffers:
+        """Buffers that share no memory with these, nor with those of any other owner; the same whenever asked."""
+        return self._spaces.setdefault(owner, Buffers())
 
     def take(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Uninitialised (shape) on the device of ``like``; what was taken under this name before is overwritten."""

@@ -54,33 +54,35 @@ class Square:
 @dataclass(frozen=True, eq=False)
 class Earlier:
     """A block as the rows after it see it. inject: working dtype, each dimension in ``units`` (None: one). reach:
-    (batch, heads, 1, sizes, 4), what sizes of rows are multiplied with for the bounds of ``Source.bounds``. columns:
-    the sizes of the injects, (batch, heads, 1, tokens, sizes). fans: two dimensions of the injects each, as ``plane``
-    gives them."""
+    (batch, heads, 1, sizes, 4), what sizes of rows are multiplied with for the bounds of ``Skipping.ask``. columns: the
+    sizes of the injects, (batch, heads, 1, tokens, sizes). factors: how far the block can lengthen each size, (batch,
+    heads, 1, sizes). fans: two dimensions of the injects each, as ``plane`` gives them."""
 
     inject: Tensor
     units: list[Tensor] | None
     maps: list[Maps]
-    reach: Tensor | None
-    columns: Tensor | None
+    reach: Tensor | None = None
+    columns: Tensor | None = None
+    factors: Tensor | None = None
     fans: dict[tuple[int, ...], tuple[Tensor, Fan]] = field(default_factory=dict)
 
 
-def reaching(columns: Tensor, maps: list[Maps], before: Earlier | None, rounding: float) -> Tensor:
-    """[largest entry of all blocks up to this one, of this one, sum over all of them, over this one], a unit of a row's
-    size: one recursion from block to block, right for maps that shrink and for those that grow."""
+def reaching(block: Earlier, sizes: list[Tensor], before: Earlier | None, rounding: float) -> Earlier:
+    """The block with its bounds. sizes: of the injects, each system's (batch, heads, 1, tokens, its sizes).
+
+    reach: [largest entry of all blocks up to this one, of this one, sum over all of them, over this one], a unit of a
+    row's size: one recursion from block to block, right for maps that shrink and for those that grow."""
+    columns = torch.cat(sizes, -1)
+    # one number may be the map of all sizes of its system
+    each = zip(block.maps, sizes, strict=True)
+    factors = torch.cat([m.norms().expand(*x.shape[:3], x.shape[-1]) for m, x in each], -1)
     size = columns * (1 + rounding)
     entry, total = size.amax(-2), size.sum(-2)
-    if before is None or before.reach is None:
-        return torch.stack([entry, entry, total, total], -1)
-    carried = before.reach * (factors(maps, entry) * (1 + rounding)).unsqueeze(-1)
-    return torch.stack([torch.maximum(entry, carried[..., 0]), entry, total + carried[..., 2], total], -1)
-
-
-def factors(maps: list[Maps], like: Tensor) -> Tensor:
-    """The factor by which a block can lengthen each size: (batch, heads, 1, sizes)."""
-    batch, heads = like.shape[:2]
-    return torch.cat([m.norms().expand(batch, heads, 1, -1) for m in maps], -1)
+    reach = torch.stack([entry, entry, total, total], -1)
+    if before is not None and before.reach is not None:
+        carried = before.reach * (factors * (1 + rounding)).unsqueeze(-1)
+        reach = torch.stack([torch.maximum(entry, carried[..., 0]), entry, total + carried[..., 2], total], -1)
+    return replace(block, reach=reach, columns=columns, factors=factors)
 
 
 class Term:
@@ -96,7 +98,7 @@ class Term:
         which only what is on or below the diagonal is meant, and the generators. Beyond the last token all is zero."""
         d = self.dynamics
         if self.by_logs:
-            intra, emit, inject, through = logs.windows(d, lo, size, count, self.buffers)
+            intra, emit, inject, through = logs.windows(d, lo, size, count, self.buffers.of("chunks"))
         else:
             intra, emit, inject, through = self._factors(d, lo, size, count)
         intra = d.readout(intra)
@@ -104,7 +106,7 @@ class Term:
             rows = self.rows[:, :, lo : lo + size * count]
             rows = pad(rows, (0, 0, 0, size * count - rows.shape[2])).unflatten(2, (count, size))
             intra, emit = (intra * rows).to(intra.dtype), (emit * rows).to(emit.dtype)
-        return intra, part(emit, inject, through, self.buffers)
+        return intra, part(emit, inject, through, self.buffers.of("windows"))
 
     def _factors(self, d: CoefficientDynamics, lo: int, size: int, count: int) -> tuple[Tensor, Tensor, Tensor, Maps]:
         """intra, emit, inject (batch, heads, count, size, ...) and maps by the evolution's own factors."""
@@ -227,7 +229,7 @@ class Generators(Source):
 
     def __init__(self, mixer: Mixer, chunk: int, windows: int, buffers: Buffers, *, bounded: bool) -> None:
         self.chunk, self.windows, self.bounded, self.units = chunk, windows, bounded, mixer.heads
-        self.terms = [Term(d, weight, chunk, buffers) for d, weight in mixer.terms]
+        self.terms = [Term(d, weight, chunk, buffers.of(f"term {n}")) for n, (d, weight) in enumerate(mixer.terms)]
         self.dtype = mixer.coefficient_dtype
         self.rounding = 1e-4 if self.dtype in (torch.float32, torch.complex64) else 1e-9
         self.earlier = []
@@ -249,13 +251,11 @@ class Generators(Source):
     def keep(self) -> None:
         injects = [part.whole_inject() for part in self._parts]
         inject, units = self._columns(injects, True)  # what comes later may grow
-        passed, reach, columns = [part.maps for part in self._parts], None, None
+        block = Earlier(inject, units, [part.maps for part in self._parts])
         if self.bounded:
-            columns = torch.cat(
-                [t.sizes(x, p.maps.dense) for t, x, p in zip(self.terms, injects, self._parts, strict=True)], -1
-            )
-            reach = reaching(columns, passed, self.earlier[-1] if self.earlier else None, self.rounding)
-        self.earlier.append(Earlier(inject, units, passed, reach, columns))
+            sizes = [t.sizes(x, p.maps.dense) for t, x, p in zip(self.terms, injects, self._parts, strict=True)]
+            block = reaching(block, sizes, self.earlier[-1] if self.earlier else None, self.rounding)
+        self.earlier.append(block)
 
     def against(self, k: int, rows: slice = slice(None)) -> Square:
         emit = [x[..., rows, :] for x in self._walking]

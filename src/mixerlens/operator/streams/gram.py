@@ -68,7 +68,7 @@ class Gram(Source):
             emit = emit * d.readout.scale
         if d.scaling is not None:
             inject = inject * windows(wide(tile(d.scaling[..., None], lo, hi)))
-        self._part = DiagonalPart.of(emit, inject, Maps(forward[..., -1:]), self.buffers)
+        self._part = DiagonalPart.of(emit, inject, Maps(forward[..., -1:]), self.buffers.of("windows"))
         own = spread(query @ key.mT, d.heads) * between
         if self.rows is not None:
             own = own * windows(self.rows[:, :, lo:hi]).to(own.dtype)
@@ -89,12 +89,13 @@ class Gram(Source):
         self._walking = self._part.whole_emit()
 
     def keep(self) -> None:
-        inject, passed, reach, columns = self._part.whole_inject(), [self._part.maps], None, None
+        inject = self._part.whole_inject()
+        block = Earlier(self._key.contiguous(), None, [self._part.maps])
         if self.bounded:
-            columns = self._norms(self._key) * inject.abs()
-            reach = reaching(columns, passed, self.earlier[-1] if self.earlier else None, self.rounding)
+            sizes = self._norms(self._key) * inject.abs()
+            block = reaching(block, [sizes], self.earlier[-1] if self.earlier else None, self.rounding)
         self._factors = [*getattr(self, "_factors", []), inject[..., 0]]
-        self.earlier.append(Earlier(self._key.contiguous(), None, passed, reach, columns))
+        self.earlier.append(block)
 
     def against(self, k: int, rows: slice = slice(None)) -> Square:
         left = self._walking[..., rows, 0]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mixerlens.composition import Mixer
-from mixerlens.operator.streams.generators import Source, factors
+from mixerlens.operator.streams.generators import Source
 from mixerlens.operator.streams.tile import Places, Tile
 
 AGAIN = 8  # where nothing could be left out, every so many blocks of rows ask again
@@ -159,7 +159,7 @@ class Skipping:
             tokens = source.earlier[0].columns.shape[-2] if source.earlier[0].columns is not None else 0
             for k in reversed(range(len(source.earlier))):
                 block = source.earlier[k]
-                assert block.columns is not None
+                assert block.columns is not None and block.factors is not None
                 carried = carried + self._far[k] if k in self._far else carried
                 here = carried + self._near[k] if k in self._near else carried
                 if not isinstance(here, Tensor):
@@ -167,7 +167,7 @@ class Skipping:
                 bound = (block.columns[:, :, 0] * here.unsqueeze(-2)).sum(-1) * (1 + source.rounding)
                 self.missing.column[:, group, k * tokens : (k + 1) * tokens] += bound
                 if isinstance(carried, Tensor):
-                    carried = carried * factors(block.maps, carried.unsqueeze(2))[:, :, 0] * (1 + source.rounding)
+                    carried = carried * block.factors[:, :, 0] * (1 + source.rounding)
         self._near, self._far, self._whole = {}, {}, set()
 
 

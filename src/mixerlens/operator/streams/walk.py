@@ -48,7 +48,7 @@ class Stream:
         self.chunk, self.windows = shape(mixer, block)
         self.size = self.chunk * self.windows
         known = Gram if Gram.fits(mixer) else Generators
-        self.generators = known(mixer, self.chunk, self.windows, buffers, bounded=skipping.wanted)
+        self.generators = known(mixer, self.chunk, self.windows, buffers.of("generators"), bounded=skipping.wanted)
         self.borders = Borders(mixer.terms[0][0].support, mixer.time, padded(mixer) + self.size, mixer.device)
         self.buffers = buffers
         self.done = 0.0  # the fraction of all entries that has been handed out
@@ -144,7 +144,8 @@ class Stream:
         for h in range(0, units, each):
             inject, emit = square.inject[:, h : h + each], square.emit[:, h : h + each]
             shape = inject.shape[:3]
-            within, parts = both_sums(inject.reshape(-1, length, dim), emit.reshape(-1, rows.count, dim), self.buffers)
+            pair = inject.reshape(-1, length, dim), emit.reshape(-1, rows.count, dim)
+            within, parts = both_sums(*pair, self.buffers.of("sums"))
             within, parts = within.unflatten(0, shape), parts.unflatten(1, shape)
             heads = slice(self.heads.start + h, self.heads.start + h + shape[1])
             tile = SummedTile(heads, rows, columns, "before", parts[0, ..., :0], None, None, within, parts)
