@@ -34,8 +34,8 @@ ROWS = 256  # and no more than this
 class Scores:
     """Blocks of one system's scores, for rows in order."""
 
-    def __init__(self, d: CoefficientDynamics, rows: int, buffers: Buffers) -> None:
-        self.d, self.rows, self.buffers = d, rows, buffers
+    def __init__(self, d: CoefficientDynamics, rows: int) -> None:
+        self.d, self.rows = d, rows
         self._tiles: Iterator[Tile] | None = None
         if not isinstance(d.evolution, Identity):
             plain = replace(d, readout=Linear(), normalizer=NoNormalizer())
@@ -100,7 +100,7 @@ class RowStream:
 
     def __init__(self, mixer: Mixer, heads: range, rows: int, buffers: Buffers) -> None:
         self.mixer, self.heads, self.rows, self.buffers = mixer, heads, rows, buffers
-        self.scores = [Scores(d, rows, buffers) for d, _ in mixer.terms]
+        self.scores = [Scores(d, rows) for d, _ in mixer.terms]
         self.done = 0.0
 
     def __iter__(self) -> Iterator[Tile]:
