@@ -140,7 +140,7 @@ def ratio(measure: str, value: float | None) -> str:
         return "not measured"
     match measure:
         case "speed":
-            return f"{value:.3g}x faster"
+            return f"{value:.3g}x faster" if value < 999.5 else f"{value:,.0f}x faster"
         case "memory":
             return f"1/{value:.0f} of it"
         case "units":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,9 @@ def process():
         environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
         command = [sys.executable, "-m", "mixerlens", *map(str, arguments)]
         usual = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
-        return subprocess.Popen(command, text=True, **(usual | options))
+        # a shell's background jobs ignore interrupts, and so would all that they start
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command, text=True, preexec_fn=heed, **(usual | options))
 
     return start
 
