@@ -69,18 +69,21 @@ class Scores:
         out.zero_()
         # behind the last token lies padding, whose tiles come before others of the last rows
         while self._next is not None and (self._next.rows.first < hi or hi == self.d.time):
-            t = self._next
-            assert t.values is not None
-            for pair in range(t.rows.pairs):
-                row, column = t.rows.first + pair * t.rows.step, t.columns.first + pair * t.columns.step
-                rows, columns = min(t.rows.count, hi - row), min(t.columns.count, hi - column)
-                if rows > 0 and column + columns > first:
-                    skipped = max(first - column, 0)
-                    part = t.values[:, :, pair, skipped:columns, :rows]
-                    out[:, t.heads, column + skipped - first : column + columns - first, row - lo : row - lo + rows] = (
-                        part
-                    )
+            for own in self._next.by_head():
+                self._place(own, out, lo, hi, first)
             self._next = next(self._tiles, None)
+
+    @staticmethod
+    def _place(t: Tile, out: Tensor, lo: int, hi: int, first: int) -> None:
+        """Puts what the tile has of rows up to hi and columns from first on where it belongs."""
+        assert t.values is not None
+        for pair in range(t.rows.pairs):
+            row, column = t.rows.first + pair * t.rows.step, t.columns.first + pair * t.columns.step
+            rows, columns = min(t.rows.count, hi - row), min(t.columns.count, hi - column)
+            if rows > 0 and column + columns > first:
+                skipped = max(first - column, 0)
+                place = out[:, t.heads, column + skipped - first : column + columns - first, row - lo : row - lo + rows]
+                place.copy_(t.values[:, :, pair, skipped:columns, :rows])
 
     def _product(self, out: Tensor, lo: int, hi: int, first: int) -> None:
         d, last = self.d, first + out.shape[2]
