@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from mixerlens.errors import InputError
 from mixerlens.scans import mamba, selective_scan
 
+from . import case
+
 NAMES = ("x", "dt", "A", "B", "C", "initial_state")
 
 
@@ -19,30 +21,17 @@ def arguments(batch, time, channels, state, dtype=torch.float64, decay=1.0):
     return [x, dt, A, B, C, torch.randn(batch, channels, state, dtype=dtype)]
 
 
-def plain(x, dt, A, B, C, h):
-    """h_t = exp(dt A) h + dt B x, y = C h, one step after the other."""
-    rows = []
-    for x_t, step, b, c in zip(x.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
-        h = torch.exp(step[..., None] * A) * h + (step * x_t)[..., None] * b[:, None]
-        rows.append((h * c[:, None]).sum(-1))
-    return torch.stack(rows, 1), h
-
-
-def relative(got, want):
-    return float((got - want).detach().abs().max() / want.detach().abs().max())
-
-
 @pytest.mark.parametrize("time", [1, 2, 15, 16, 17, 37, 100])
 def test_values_state_and_gradients_are_the_recurrences(time):
     given = [tensor.requires_grad_() for tensor in arguments(2, time, 5, 3)]
-    got, want = selective_scan(*given), plain(*given)
+    got, want = selective_scan(*given), case.selective(*given)
     weights = [torch.randn_like(tensor) for tensor in want]
     gradients = [
         torch.autograd.grad(sum((w * out).sum() for w, out in zip(weights, outputs, strict=True)), given)
         for outputs in (got, want)
     ]
     for name, a, b in zip(("y", "state", *NAMES), (*got, *gradients[0]), (*want, *gradients[1]), strict=True):
-        assert relative(a, b) < 1e-13, name
+        assert case.relative(a, b) < 1e-13, name
 
 
 @pytest.mark.parametrize(
@@ -51,13 +40,13 @@ def test_values_state_and_gradients_are_the_recurrences(time):
 @pytest.mark.parametrize("kept", [1, 10**6])
 def test_tiles_and_segments_do_not_matter(monkeypatch, forward, backward, kept):
     given = [tensor.requires_grad_() for tensor in arguments(3, 90, 5, 2)]
-    want = plain(*given)
+    want = case.selective(*given)
     for name, size in (("FORWARD", forward), ("BACKWARD", backward), ("KEPT", kept)):
         monkeypatch.setattr(mamba, name, size)
     got = selective_scan(*given)
     results = [(*out, *torch.autograd.grad(out[0].square().sum() + out[1].sum(), given)) for out in (got, want)]
     for name, a, b in zip(("y", "state", *NAMES), *results, strict=True):
-        assert relative(a, b) < 1e-13, name
+        assert case.relative(a, b) < 1e-13, name
 
 
 def test_two_pieces_joined_by_the_state_are_the_whole():
@@ -65,15 +54,15 @@ def test_two_pieces_joined_by_the_state_are_the_whole():
     whole, last = selective_scan(x, dt, A, B, C, h)
     first, middle = selective_scan(x[:, :9], dt[:, :9], A, B[:, :9], C[:, :9], h)
     second, end = selective_scan(x[:, 9:], dt[:, 9:], A, B[:, 9:], C[:, 9:], middle)
-    assert relative(torch.cat([first, second], 1), whole) < 1e-14
-    assert relative(end, last) < 1e-14
+    assert case.relative(torch.cat([first, second], 1), whole) < 1e-14
+    assert case.relative(end, last) < 1e-14
 
 
 @pytest.mark.parametrize("decay", [1e-6, 1.0, 1e4])
 def test_float32_rounds_like_the_recurrence_and_stays_finite(decay):
     given = [tensor.requires_grad_() for tensor in arguments(2, 300, 8, 4, torch.float32, decay)]
     y, state = selective_scan(*given)
-    assert relative(y.double(), plain(*(tensor.double() for tensor in given))[0]) < 3e-6
+    assert case.relative(y.double(), case.selective(*(tensor.double() for tensor in given))[0]) < 3e-6
     for gradient in torch.autograd.grad(y.sum() + state.sum(), given):
         assert bool(torch.isfinite(gradient).all())
 
@@ -87,9 +76,9 @@ def test_float32_at_16384_tokens_is_as_near_as_stated_and_as_any_float32_recurre
     dt = step * (torch.ones_like(x) if constant else torch.exp(0.5 * torch.randn_like(x)))
     given = [x, dt, -rate * torch.tensor([[1.0, 2.0], [3.0, 4.0]]), B, C, torch.zeros(1, 2, 2)]
     with torch.no_grad():
-        want = plain(*(tensor.double() for tensor in given))[0]
-        found = relative(selective_scan(*given)[0].double(), want)
-        usual = relative(plain(*given)[0].double(), want)
+        want = case.selective(*(tensor.double() for tensor in given))[0]
+        found = case.relative(selective_scan(*given)[0].double(), want)
+        usual = case.relative(case.selective(*given)[0].double(), want)
     assert found < min(bound, 2 * usual + 1e-7)
 
 

@@ -29,8 +29,8 @@ def accelerate(model: nn.Module | Lens) -> Acceleration:
     in the length. Nothing is written on the model: its scan functions, which are globals of the modelling file, are
     answered for its modules only. Where arguments are not covered, the library's own function runs; the certificate
     says where and why. Backward passes belong inside as well where activations are recomputed (checkpointing). A
-    gradient of gradients raises RuntimeError: the scans are differentiable once. They compute in float32, or float64
-    where the model does, also for a model in half precision.
+    gradient of gradients raises RuntimeError: the scans are differentiable once. Half precision is
+    raised to float32 inside them, as in the library's own functions.
 
     model: a module, or an opened `Lens`. Raises UnsupportedError for a model without a mixer that has a scan here, or
     one that is not on the CPU; InputError for what is no model.
