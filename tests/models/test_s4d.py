@@ -29,7 +29,8 @@ def by_hand(model: S4DClassifier, inputs: torch.Tensor) -> torch.Tensor:
             state = torch.exp(z) * state + (torch.exp(z) - 1) / family["A"] * family["B"] * u_t[..., None]
             rows.append(2 * (family["C"] * state).sum(-1).real + layer.s4d.D * u_t)
         y = torch.stack(rows, 1)
-        g = y * (1 + torch.erf(y / 2**0.5)) / 2
+        gates = {"gelu": (1 + torch.erf(y / 2**0.5)) / 2, "silu": 1 / (1 + torch.exp(-y)), "identity": 1}
+        g = y * gates[model.config.activation]
         if model.config.output != "none":
             g = g @ layer.output.weight.T + layer.output.bias
         if model.config.output == "glu":
@@ -49,6 +50,14 @@ def test_forward_is_the_equation(output, norm):
     single = model.float()(inputs)
     assert single.dtype == torch.float32
     assert float((single.double() - want).detach().abs().max() / want.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["silu", "identity"])
+def test_the_activation_is_the_one_asked_for(activation):
+    model = S4DClassifier(S4DConfig(**SMALL, activation=activation)).double()
+    inputs = torch.randn(3, 21, 2, dtype=torch.float64)
+    want = by_hand(model, inputs).detach()
+    assert float((model(inputs) - want).detach().abs().max() / want.abs().max()) < 1e-12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

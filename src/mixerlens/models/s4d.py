@@ -1,6 +1,6 @@
 """A sequence classifier of S4D blocks, and the folder it is kept in.
 
-    encoder -> blocks of [norm] -> S4D -> GELU -> [output map] -> + residual -> mean over time -> head
+    encoder -> blocks of [norm] -> S4D -> activation -> [output map] -> + residual -> mean over time -> head
 
 The folder holds config.json (model_type "mixerlens_s4d") and model.safetensors: plain data, nothing to execute.
 """
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError, ModelError
+from ..explicit.activations import ACTIVATIONS, activation
 from ..files import write_whole
 from .s4d_layer import S4D
 
@@ -34,7 +35,8 @@ class S4DConfig:
     """What decides the shapes and the equations of a classifier.
 
     channels: input numbers a time step. classes: outputs. features: width. modes: a feature. layers: depth.
-    output: map after GELU, "glu" (W1 g + b1) * sigmoid(W2 g + b2), "linear" W1 g + b1, or "none".
+    activation: "gelu" (its erf form), "gelu_tanh", "silu", or "identity" for a decoder without interactions.
+    output: map after it, "glu" (W1 g + b1) * sigmoid(W2 g + b2), "linear" W1 g + b1, or "none".
     norm: "layer" for a LayerNorm before each S4D, or "none". explicit_b: B a parameter, or 1.
     step_range: initial dt, log-uniform. length: the number of time steps it was trained on, for information only.
 
@@ -46,6 +48,7 @@ class S4DConfig:
     features: int = 64
     modes: int = 32
     layers: int = 2
+    activation: str = "gelu"
     output: str = "glu"
     norm: str = "none"
     explicit_b: bool = False
@@ -59,7 +62,13 @@ class S4DConfig:
                 continue
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise InputError(f"{name} must be a positive integer, not {size!r}")
-        for name, allowed in (("output", OUTPUTS), ("norm", NORMS), ("explicit_b", (True, False))):
+        options = (
+            ("activation", tuple(ACTIVATIONS)),
+            ("output", OUTPUTS),
+            ("norm", NORMS),
+            ("explicit_b", (True, False)),
+        )
+        for name, allowed in options:
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
         bounds = self.step_range
@@ -70,19 +79,20 @@ class S4DConfig:
 
 
 class S4DBlock(nn.Module):
-    """x + output(GELU(S4D(norm(x)))), GELU in its erf form."""
+    """x + output(activation(S4D(norm(x))))."""
 
     def __init__(self, config: S4DConfig) -> None:
         super().__init__()
         width = config.features
         self.norm = nn.LayerNorm(width) if config.norm == "layer" else nn.Identity()
+        self.activation = activation(config.activation)
         self.s4d = S4D(width, config.modes, explicit_b=config.explicit_b, step_range=config.step_range)
         wide = {"glu": 2 * width, "linear": width}
         self.output = nn.Linear(width, wide[config.output]) if config.output in wide else nn.Identity()
         self.gated = config.output == "glu"
 
     def forward(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
-        mixed = self.output(F.gelu(self.s4d(self.norm(x))))
+        mixed = self.output(self.activation(self.s4d(self.norm(x))))
         return x + (F.glu(mixed, dim=-1) if self.gated else mixed)
 
 

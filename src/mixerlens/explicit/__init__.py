@@ -1,0 +1,1 @@
+"""The explicit operator of a whole forward pass, decoder included (arXiv 2604.20595)."""
