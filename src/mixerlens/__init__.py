@@ -15,7 +15,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator import CoefficientOperator, SumOperator, oracle, oracle_coefficients
 
 if TYPE_CHECKING:
-    from mixerlens import measures, report, scans
+    from mixerlens import measures, report, ring, scans
     from mixerlens.accelerate import accelerate
     from mixerlens.capture import Lens, MixerCall, Trace, open
     from mixerlens.membership import membership
@@ -35,6 +35,7 @@ _LAZY = {
     "measures": "mixerlens.measures",
     "membership": "mixerlens.membership",
     "report": "mixerlens.report",
+    "ring": "mixerlens.ring",
     "scans": "mixerlens.scans",
 }
 
@@ -60,6 +61,7 @@ __all__ = [
     "oracle_coefficients",
     "readout",
     "report",
+    "ring",
     "scans",
     "support",
 ]
