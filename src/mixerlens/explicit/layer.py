@@ -12,6 +12,7 @@ Everything is float64 and about one sequence: tensors are (time, features).
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InputError, UnsupportedError
-from ..operator.memory import require
+from ..operator.memory import TEMPORARY, require
 from ..operator.toeplitz import correlate
 
 if TYPE_CHECKING:
@@ -114,6 +115,41 @@ class Forward:
     def cotangent(self) -> Tensor:
         """The logit as a linear functional of x, (time, features): the mean over time spreads the head's row."""
         return (self.weight / len(self.x)).expand_as(self.x)
+
+    def held(self, *, pairs: bool = False) -> tuple[str, ...]:
+        """What an account takes from this pass as a constant, one phrase each.
+
+        pairs: the account of `pairs`, whose last activation is no gate; only the curvature, its pairs' gain, is held.
+        """
+        said = []
+        for number, block in enumerate(self.blocks):
+            name = block.layer.activation.name
+            if block.scale is not None:
+                said.append(f"block {number}: the scale 1 / sqrt(var + eps) of its LayerNorm at each time step")
+            if name != "identity" and pairs and block is self.blocks[-1]:
+                said.append(f"block {number}: the curvature of {name} at each y, the gain of its pairs")
+            elif name != "identity":
+                said.append(f"block {number}: its activation's gate, {name}(y) / y")
+            if block.gain is not None:
+                said.append(f"block {number}: the gain sigmoid(W2 g + b2) of its GLU")
+        return tuple(said)
+
+    @torch.no_grad()
+    def logits_of(
+        self,
+        inputs: Float[Tensor, "runs time channels"],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Float[Tensor, " runs"]:
+        """The same question of other inputs, by the model itself, as many at a time as fit 32 MiB a tensor.
+
+        progress: called with the runs done and their number.
+        """
+        at_once = max(1, TEMPORARY // (8 * self.x.numel()))
+        found = []
+        for lo in range(0, len(inputs), at_once):
+            found.append(self._row(self.model(inputs[lo : lo + at_once]).T))
+            progress(min(lo + at_once, len(inputs)), len(inputs))
+        return torch.cat(found)
 
     def _row(self, classes: Tensor) -> Tensor:
         return classes[self.target] - (0 if self.against is None else classes[self.against])

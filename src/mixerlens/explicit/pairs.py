@@ -23,7 +23,7 @@ from ..measures.record import Record
 from .carry import CHUNK, CarriedSystem
 from .layer import Block, Forward
 
-__all__ = ["SEGMENTS", "PairForm", "held_in", "pair_form", "segment_borders"]
+__all__ = ["SEGMENTS", "PairForm", "pair_form", "segment_borders"]
 
 SEGMENTS = 32
 
@@ -92,23 +92,6 @@ def segment_borders(time: int, segments: int) -> tuple[int, ...]:
     return tuple(g * time // count for g in range(count + 1))
 
 
-def held_in(forward: Forward) -> tuple[str, ...]:
-    """What the pair form takes from this pass as a constant, one sentence each; empty: none but the curvature."""
-    said = []
-    for number, block in enumerate(forward.blocks):
-        last = number == len(forward.blocks) - 1
-        name = block.layer.activation.name
-        if block.scale is not None:
-            said.append(f"block {number}: the scale 1 / sqrt(var + eps) of its LayerNorm at each time step")
-        if not last and name != "identity":
-            said.append(f"block {number}: its activation's gate, {name}(y) / y")
-        if last and name != "identity":
-            said.append(f"block {number}: the curvature of {name} at each y, the gain of its pairs")
-        if block.gain is not None:
-            said.append(f"block {number}: the gain sigmoid(W2 g + b2) of its GLU")
-    return tuple(said)
-
-
 @torch.no_grad()
 def pair_form(forward: Forward, segments: int = SEGMENTS) -> PairForm:
     """All waves of a recorded pass and their interactions, in one walk over time that keeps a chunk of each wave.
@@ -143,7 +126,7 @@ def pair_form(forward: Forward, segments: int = SEGMENTS) -> PairForm:
         linear=linear.roll(-1),
         interactions=((pairs + pairs.T) / 2).roll((-1, -1), (0, 1)),
         logit=forward.logit,
-        held=held_in(forward),
+        held=forward.held(pairs=True),
     )
 
 
