@@ -1,0 +1,130 @@
+"""The facts of the wave picture, measured: transport, laps, dispersion, aliases, and the null of a random order."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.families import FAMILIES, legs_normal_plus_low_rank
+from mixerlens.ring import circulant, dispersion, from_modes, from_ssm, history, participation_ratio, waves
+
+N = 64
+n = torch.arange(N, dtype=torch.float64)
+LIN = torch.complex(torch.full_like(n, -0.5), math.pi * n)
+INV = torch.complex(torch.full_like(n, -0.5), 2 * N / math.pi * (2 * N / (2 * n + 1) - 1))
+
+
+def ring(A, dt, sampling="impulse"):
+    one = torch.ones(1, len(A), dtype=torch.complex128)
+    return from_modes(A[None], one, one, torch.tensor([dt], dtype=torch.float64), sampling=sampling).sorted()
+
+
+def test_s4d_lin_is_damped_transport():
+    """exp(K 2 / N) = e^(-1 / N) shift: node by node, and a lap takes 2 / dt tokens and a factor 1 / e."""
+    step = torch.linalg.matrix_exp(circulant(LIN) * 2 / N)
+    shift = torch.eye(N, dtype=torch.complex128).roll(-1, 0)
+    assert float((step - math.exp(-1 / N) * shift).abs().max()) < 1e-13
+    found = dispersion(ring(LIN, 0.01))
+    assert float(found.lap_time) == pytest.approx(200)
+    assert float(found.lap_decay) == pytest.approx(math.exp(-1))
+    assert float(found.group_velocity.mean()) == pytest.approx(-N * 0.01 / 2)
+    assert float(found.spread) < 1e-12
+
+
+@pytest.mark.parametrize(("A", "after_a_lap"), [("lin", 1), ("inv", 41), ("legs", 36)])
+def test_lin_stays_sharp_and_the_others_disperse(A, after_a_lap):
+    modes = {"lin": LIN, "inv": INV, "legs": legs_normal_plus_low_rank(2 * N)[0]}[A]
+    size = participation_ratio(ring(modes, 2 / 256).impulse_response(257))[256, 0]
+    assert round(float(size)) == pytest.approx(after_a_lap, abs=0.6)
+
+
+def test_bilinear_steps_disperse_even_lin():
+    assert float(participation_ratio(ring(LIN, 2 / N, "bilinear").impulse_response(N + 1))[N, 0]) > 20
+    assert float(participation_ratio(ring(LIN, 2 / N, "zoh").impulse_response(N + 1))[N, 0]) < 3
+
+
+def test_a_long_step_folds_modes_onto_one_another():
+    found = dispersion(ring(LIN, 0.1))
+    assert (int(found.distinct), int(found.beyond_nyquist)) == (20, 53)
+    assert int(dispersion(ring(LIN, 0.01)).distinct) == N
+
+
+def test_the_pulse_beside_its_null():
+    found = waves(ring(LIN, 2 / 256), nulls=10)
+    assert float(found.quarter) == pytest.approx(1, abs=1e-6)
+    assert float(found.half) == pytest.approx(1, abs=1e-6)
+    assert 26 < float(found.quarter_null) < 38
+    assert 26 < float(found.half_null) < 38
+    assert float(found.null[256, 0]) == pytest.approx(1, abs=1e-6)  # after a whole lap every order is back
+    assert bool(found.travels)
+    assert int(found.peak_displacement) == N // 2
+    for tokens in (4, 40, 100):  # a node every four tokens
+        assert int(found.displacement[tokens, 0]) == -tokens // 4
+
+
+def test_mamba_diffuses_and_nothing_travels():
+    given = FAMILIES["mamba"].arguments(1)
+    given.pop("value")
+    given["A"] = -torch.arange(1, 17, dtype=torch.float64).expand(3, -1)
+    given["B"], given["C"] = (torch.ones(2, 41, 16, dtype=torch.float64) for _ in range(2))
+    found = waves(from_ssm(FAMILIES["mamba"].function(**given)))
+    assert not bool(found.travels.any())
+    assert int(found.peak_displacement.max()) == 0
+    assert bool(found.dispersion.lap_time.isinf().all())
+    assert bool(found.quarter.isnan().all())
+    assert found.to_json()["dispersion"]["lap_time"] == [None] * 3
+
+
+def test_the_past_is_folded_modulo_one_lap():
+    """Nodes hold sum_k e^(-k) u_(l + k lap): the best reading of lap k errs by 1 - e^(-2 k) (1 - e^(-2))."""
+    found = history(ring(LIN[:16], 2 / 16), 16 * 30)
+    for lap in range(4):
+        want = 1 - math.exp(-2 * lap) * (1 - math.exp(-2))
+        got = found.linear[16 * lap : 16 * lap + 16, 0]
+        assert float((got - want).abs().max()) < 1e-12
+        assert torch.allclose(found.at_node[16 * lap : 16 * lap + 16, 0], got, atol=1e-12)  # it stands at one node
+    assert float(found.capacity) == pytest.approx(16)
+    assert found.node[1:16, 0].tolist() == list(range(15, 0, -1))
+
+
+def test_the_order_of_modes_decides_what_a_node_knows_and_not_what_the_ring_knows():
+    system = ring(LIN[:16], 0.03, "zoh")
+    ordered, shuffled = history(system, 200), history(system.shuffled(1), 200)
+    assert torch.allclose(ordered.linear, shuffled.linear, atol=1e-9)
+    assert float(ordered.at_node[:60].mean()) < float(shuffled.at_node[:60].mean()) - 0.1
+    assert bool((ordered.at_node >= ordered.linear - 1e-9).all())
+
+
+def test_the_history_is_what_least_squares_finds():
+    torch.manual_seed(0)
+    system = ring(LIN[:4], 0.3, "zoh")
+    response = system.impulse_response(40)[:, 0].numpy()
+    import numpy as np
+
+    M = np.concatenate([response.real, response.imag], 1)
+    found = history(system, 40)
+    for lag in (0, 3, 11):
+        target = np.eye(40)[lag]
+        weights = np.linalg.lstsq(M, target, rcond=None)[0]
+        assert abs(np.sum((M @ weights - target) ** 2) - float(found.linear[lag, 0])) < 1e-10
+
+
+def test_bad_requests_are_named():
+    with pytest.raises(InputError, match="tokens and nulls must be at least 1, not 5 and 0"):
+        waves(ring(LIN, 0.1), 5, nulls=0)
+    with pytest.raises(InputError, match="window is 0"):
+        history(ring(LIN, 0.1), 0)
+    given = FAMILIES["mamba"].arguments(1)
+    given.pop("value")
+    with pytest.raises(UnsupportedError, match="constant network with one input"):
+        history(from_ssm(FAMILIES["mamba"].function(**given)), 5)
+
+
+def test_json_is_plain():
+    import json
+
+    text = json.dumps(waves(ring(LIN[:8], 0.1), nulls=2).to_json() | {"h": history(ring(LIN[:8], 0.1), 12).to_json()})
+    assert "travels" in text
