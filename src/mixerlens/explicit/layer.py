@@ -12,7 +12,6 @@ Everything is float64 and about one sequence: tensors are (time, features).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,22 +133,15 @@ class Forward:
                 said.append(f"block {number}: the gain sigmoid(W2 g + b2) of its GLU")
         return tuple(said)
 
-    @torch.no_grad()
-    def logits_of(
-        self,
-        inputs: Float[Tensor, "runs time channels"],
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Float[Tensor, " runs"]:
-        """The same question of other inputs, by the model itself, as many at a time as fit 32 MiB a tensor.
+    @property
+    def at_once(self) -> int:
+        """How many inputs like this one the model takes together with 32 MiB a tensor."""
+        return max(1, TEMPORARY // (8 * self.x.numel()))
 
-        progress: called with the runs done and their number.
-        """
-        at_once = max(1, TEMPORARY // (8 * self.x.numel()))
-        found = []
-        for lo in range(0, len(inputs), at_once):
-            found.append(self._row(self.model(inputs[lo : lo + at_once]).T))
-            progress(min(lo + at_once, len(inputs)), len(inputs))
-        return torch.cat(found)
+    @torch.no_grad()
+    def logits_of(self, inputs: Float[Tensor, "runs time channels"]) -> Float[Tensor, " runs"]:
+        """The same question of other inputs, by the model itself."""
+        return torch.cat([self._row(self.model(some).T) for some in inputs.split(self.at_once)])
 
     def _row(self, classes: Tensor) -> Tensor:
         return classes[self.target] - (0 if self.against is None else classes[self.against])

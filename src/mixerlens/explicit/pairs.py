@@ -3,9 +3,10 @@
     f(y) = linear y + curvature(y) y^2        and        y = sum_g y^(g)
     logit = constant + sum_g linear_g + sum_gg' A_gg',   A_gg' = sum_th omega_th curvature(y_th) y^(g)_th y^(g')_th
 
-A wave is what a segment of the encoded input launches; one more, the bias wave, is what the encoder's bias (and those
-of earlier blocks) launches. omega is the head's row pulled back through the last block's output map. The interactions
-are those of the last block's activation; earlier blocks, norms and the last GLU are held as in the gate form.
+A wave is what a segment of the encoded input launches, or what it differs from a baseline by; one more, the bias wave,
+is what the encoder's bias, those of earlier blocks and the baseline launch. omega is the head's row pulled back through
+the last block's output map. The interactions are those of the last block's activation; earlier blocks, norms and the
+last GLU are held as in the gate form.
 
 Since curvature(y) sees all waves, A is bookkeeping of this pass; `removal` says what happens without a segment.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InputError
@@ -32,11 +34,13 @@ SEGMENTS = 32
 class PairForm(Record):
     """linear: (segments + 1,), the bias wave last. interactions: symmetric (segments + 1, segments + 1).
 
-    borders: segment g holds the time steps borders[g] <= t < borders[g + 1]. held: what is a constant of this account.
+    borders: segment g holds the time steps borders[g] <= t < borders[g + 1]. baseline: (time, channels), what launches
+    no wave of its own. held: what is a constant of this account.
     """
 
     question: str
     borders: tuple[int, ...]
+    baseline: Tensor = field(repr=False)
     constant: float
     linear: Tensor = field(repr=False)
     interactions: Tensor = field(repr=False)
@@ -93,14 +97,20 @@ def segment_borders(time: int, segments: int) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def pair_form(forward: Forward, segments: int = SEGMENTS) -> PairForm:
+def pair_form(
+    forward: Forward,
+    segments: int = SEGMENTS,
+    baseline: Float[Tensor, "time channels"] | Float[Tensor, " channels"] | None = None,
+) -> PairForm:
     """All waves of a recorded pass and their interactions, in one walk over time that keeps a chunk of each wave.
 
+    baseline: an input that counts as none, zero unless given; its waves join the bias wave.
     Time O(segments length), memory O(segments (chunk + modes)) a feature beside the recorded pass.
 
-    Raises InputError for less than one segment.
+    Raises InputError for less than one segment, or a baseline of another shape or with numbers that are not finite.
     """
     borders = segment_borders(len(forward.x), segments)
+    baseline = _baseline(forward.inputs, baseline)
     time, waves = len(forward.x), len(borders)
     last = forward.blocks[-1]
     omega, constant = last.reading(forward.cotangent)
@@ -109,7 +119,7 @@ def pair_form(forward: Forward, segments: int = SEGMENTS) -> PairForm:
     linear, pairs = forward.x.new_zeros(waves), forward.x.new_zeros(waves, waves)
     for lo in range(0, time, CHUNK):
         now = slice(lo, min(lo + CHUNK, time))
-        x = _launched(forward, borders, now)
+        x = _launched(forward, baseline, borders, now)
         n = x.shape[-1]
         for block, system in zip(forward.blocks, systems, strict=True):
             y = system(_normed(block, x, now))
@@ -122,6 +132,7 @@ def pair_form(forward: Forward, segments: int = SEGMENTS) -> PairForm:
     return PairForm(
         question=forward.question,
         borders=borders,
+        baseline=baseline,
         constant=float(constant + forward.bias),
         linear=linear.roll(-1),
         interactions=((pairs + pairs.T) / 2).roll((-1, -1), (0, 1)),
@@ -130,13 +141,22 @@ def pair_form(forward: Forward, segments: int = SEGMENTS) -> PairForm:
     )
 
 
-def _launched(forward: Forward, borders: tuple[int, ...], now: slice) -> Tensor:
+def _baseline(inputs: Tensor, given: Tensor | None) -> Tensor:
+    if given is None:
+        return torch.zeros_like(inputs)
+    if given.shape not in (inputs.shape, inputs.shape[1:]) or not bool(torch.isfinite(given).all()):
+        shapes = " or ".join(str(tuple(shape)) for shape in (inputs.shape, inputs.shape[1:]))
+        raise InputError(f"a baseline is finite numbers {shapes} for this input, not {tuple(given.shape)}")
+    return given.detach().to(inputs).expand_as(inputs)
+
+
+def _launched(forward: Forward, baseline: Tensor, borders: tuple[int, ...], now: slice) -> Tensor:
     """The encoder's output in this chunk by waves, (features, time, waves begun): bias first, then the segments."""
     encoder = forward.model.encoder
-    encoded = encoder.weight @ forward.inputs[now].T
+    encoded = encoder.weight @ (forward.inputs[now] - baseline[now]).T
     begun = sum(border < now.stop for border in borders[:-1])
     x = encoded.new_zeros(*encoded.shape, 1 + begun)
-    x[..., 0] = encoder.bias[:, None]
+    x[..., 0] = encoder(baseline[now]).T
     for g in range(begun):
         a, b = max(borders[g], now.start) - now.start, max(borders[g + 1] - now.start, 0)
         x[:, a:b, 1 + g] = encoded[:, a:b]
