@@ -15,7 +15,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator import CoefficientOperator, SumOperator, oracle, oracle_coefficients
 
 if TYPE_CHECKING:
-    from mixerlens import measures, report, ring, scans
+    from mixerlens import explicit, measures, report, ring, scans
     from mixerlens.accelerate import accelerate
     from mixerlens.capture import Lens, MixerCall, Trace, open
     from mixerlens.membership import membership
@@ -32,6 +32,7 @@ _LAZY = {
     "Trace": "mixerlens.capture",
     "Certificate": "mixerlens.verify",
     "Check": "mixerlens.verify",
+    "explicit": "mixerlens.explicit",
     "measures": "mixerlens.measures",
     "membership": "mixerlens.membership",
     "report": "mixerlens.report",
@@ -52,6 +53,7 @@ __all__ = [
     "accelerate",
     "errors",
     "evolution",
+    "explicit",
     "families",
     "measures",
     "membership",

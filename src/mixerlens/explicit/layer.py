@@ -95,15 +95,15 @@ class Forward:
 
     @property
     def weight(self) -> Tensor:
-        return self._row(self.model.head.weight)
+        return self.of_classes(self.model.head.weight.detach())
 
     @property
     def bias(self) -> Tensor:
-        return self._row(self.model.head.bias)
+        return self.of_classes(self.model.head.bias.detach())
 
     @property
     def logit(self) -> float:
-        return float(self._row(self.logits))
+        return float(self.of_classes(self.logits))
 
     @property
     def question(self) -> str:
@@ -141,9 +141,10 @@ class Forward:
     @torch.no_grad()
     def logits_of(self, inputs: Float[Tensor, "runs time channels"]) -> Float[Tensor, " runs"]:
         """The same question of other inputs, by the model itself."""
-        return torch.cat([self._row(self.model(some).T) for some in inputs.split(self.at_once)])
+        return torch.cat([self.of_classes(self.model(some).T) for some in inputs.split(self.at_once)])
 
-    def _row(self, classes: Tensor) -> Tensor:
+    def of_classes(self, classes: Tensor) -> Tensor:
+        """The entry of class ``target`` along the first axis, less that of ``against``."""
         return classes[self.target] - (0 if self.against is None else classes[self.against])
 
 
