@@ -66,28 +66,25 @@ class Chebyshev:
             here, last = c + 2 * x * here - last, here
         return self.coefficients[:, 0] + x * here - last
 
-    def homogeneous(self, tolerance: float) -> Float64[Tensor, "features degrees"]:
-        """The same polynomial as sum_p b_p y^p, where that conversion keeps the tolerance; (features, degree + 1).
+    @property
+    def cancellation(self) -> Float64[Tensor, " features"]:
+        """A bound, in float64, of what is lost by forming and adding powers of y instead: it grows by 2.4 a degree."""
+        return 8 * (self.degree + 1) * _EPS * (self.coefficients.abs() @ _basis(self.degree).abs()).sum(1)
 
-        The b_p are the orders of this polynomial, not those of f: they depend on R and on the degree. The condition
-        grows by 2.4 a degree. Raises UnsupportedError if the powers, summed, may err by more than the tolerance.
+    def homogeneous(self, tolerance: float) -> Float64[Tensor, "features degrees"]:
+        """The same polynomial as sum_p b_p y^p, where that keeps the tolerance; (features, degree + 1).
+
+        The b_p are the orders of this polynomial, not those of f: they depend on R and on the degree. Raises
+        UnsupportedError if ``cancellation`` exceeds the tolerance.
         """
-        count = self.degree + 1
-        basis = torch.zeros(count, count, dtype=torch.float64)  # T_n in powers of x; exact integers up to degree 40
-        basis[0, 0] = 1
-        if count > 1:
-            basis[1, 1] = 1
-        for n in range(2, count):
-            basis[n, 1:] = 2 * basis[n - 1, :-1]
-            basis[n] -= basis[n - 2]
-        error = 4 * count * _EPS * (self.coefficients.abs() @ basis.abs()).sum(1)
-        if float(error.max()) > tolerance:
+        lost = float(self.cancellation.max())
+        if lost > tolerance:
             raise UnsupportedError(
-                f"the powers of a Chebyshev series of degree {self.degree} may err by {float(error.max()):.2g}, more "
-                f"than {tolerance:g}: evaluate it as it is, or take a lower degree"
+                f"the powers of a Chebyshev series of degree {self.degree} may err by {lost:.2g}, more than "
+                f"{tolerance:g}: evaluate it as it is, or take a lower degree"
             )
-        powers = self.ranges[:, None] ** torch.arange(count, dtype=torch.float64)
-        return (self.coefficients @ basis) / powers
+        scale = self.ranges[:, None] ** torch.arange(self.degree + 1, dtype=torch.float64)
+        return (self.coefficients @ _basis(self.degree)) / scale
 
 
 def chebyshev(
@@ -130,6 +127,14 @@ def chebyshev(
         degree = max(int(kept[0]), 1)
     assert degree is not None
     return Chebyshev(name, ranges, every[:, : degree + 1].contiguous(), bound[:, degree])
+
+
+def _basis(degree: int) -> Tensor:
+    """Row n: T_n in powers of x."""
+    rows = torch.eye(degree + 1, dtype=torch.float64)
+    for n in range(2, degree + 1):
+        rows[n] = 2 * rows[n - 1].roll(1) - rows[n - 2]
+    return rows
 
 
 def _from(sizes: Tensor) -> Tensor:

@@ -66,10 +66,13 @@ def remainder(name: str, order: int, largest: float) -> float:
 
 
 def rounding(name: str, order: int, largest: float) -> float:
-    """A bound of the float64 error of forming and adding the terms a_p y^p at |y| <= largest."""
+    """A bound of the float64 error of forming and adding the terms a_p y^p at |y| <= largest.
+
+    It holds as well for the series about a point c in powers of y - c, with |y - c| + |c| <= largest.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = np.abs(taylor(name, order).numpy()) * np.power(float(largest), np.arange(order + 1))
-        return (2 * order + 4) * 2.0**-53 * float(np.nan_to_num(sizes, nan=np.inf, posinf=np.inf).sum())
+        return (2 * order + 4) * 2.0**-52 * float(np.nan_to_num(sizes, nan=np.inf, posinf=np.inf).sum())
 
 
 def order_needed(name: str, largest: float, tolerance: float) -> int | None:
