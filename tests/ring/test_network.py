@@ -165,6 +165,9 @@ def test_the_impulse_response_is_the_run():
         u[:, 0] = 1
         want = ring.run(u, keep_states=True).states[0, ..., 0]
         assert difference(ring.impulse_response(9), want) < 1e-12
+        some = torch.tensor([[0, 3, 8], [5, 5, 1]])
+        picked = torch.stack([want[some[:, r], r] for r in range(3)], 1)
+        assert difference(ring.impulse_response(some), picked) < 1e-12
 
 
 def test_a_module_is_its_ring():

@@ -9,7 +9,7 @@ import torch
 
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.families import FAMILIES, legs_normal_plus_low_rank
-from mixerlens.ring import circulant, dispersion, from_modes, from_ssm, history, participation_ratio, waves
+from mixerlens.ring import circulant, dispersion, from_modes, from_ssm, history, participation_ratio, survey, waves
 
 N = 64
 n = torch.arange(N, dtype=torch.float64)
@@ -58,11 +58,11 @@ def test_the_pulse_beside_its_null():
     assert float(found.half) == pytest.approx(1, abs=1e-6)
     assert 26 < float(found.quarter_null) < 38
     assert 26 < float(found.half_null) < 38
-    assert float(found.null[256, 0]) == pytest.approx(1, abs=1e-6)  # after a whole lap every order is back
+    assert found.tokens[[16, 32, 64, 128], 0].tolist() == [64, 128, 256, 512]
+    assert float(found.null[64, 0]) == pytest.approx(1, abs=1e-6)  # after a whole lap every order is back
     assert bool(found.travels)
     assert int(found.peak_displacement) == N // 2
-    for tokens in (4, 40, 100):  # a node every four tokens
-        assert int(found.displacement[tokens, 0]) == -tokens // 4
+    assert found.displacement[:5, 0].tolist() == [0, -1, -2, -3, -4]  # 64 nodes, 64 moments a lap
 
 
 def test_mamba_diffuses_and_nothing_travels():
@@ -113,8 +113,8 @@ def test_the_history_is_what_least_squares_finds():
 
 
 def test_bad_requests_are_named():
-    with pytest.raises(InputError, match="tokens and nulls must be at least 1, not 5 and 0"):
-        waves(ring(LIN, 0.1), 5, nulls=0)
+    with pytest.raises(InputError, match=r"laps must be at least 0\.5 and nulls at least 1, not 2 and 0"):
+        waves(ring(LIN, 0.1), nulls=0)
     with pytest.raises(InputError, match="window is 0"):
         history(ring(LIN, 0.1), 0)
     given = FAMILIES["mamba"].arguments(1)
@@ -128,3 +128,23 @@ def test_json_is_plain():
 
     text = json.dumps(waves(ring(LIN[:8], 0.1), nulls=2).to_json() | {"h": history(ring(LIN[:8], 0.1), 12).to_json()})
     assert "travels" in text
+
+
+def test_a_survey_says_what_it_looked_at():
+    given = FAMILIES["mamba2"].arguments(0)
+    given.pop("value")
+    found = survey(FAMILIES["mamba2"].function(**given), most=2, nulls=2)
+    assert (found.heads, found.of, found.ring.kind, found.history) == ([0, 2], 3, "no coupling", None)
+    given = FAMILIES["softmax_attention"].arguments(0)
+    given.pop("value")
+    refused = survey(FAMILIES["softmax_attention"].function(**given))
+    assert "a ring is linear" in refused.to_json()["reason"]
+
+
+def test_kinds_are_named():
+    kinds = {"s4d": "circulant", "mamba": "circulant, warped clock", "s4": "circulant + scatterer"}
+    kinds |= {"delta_net": "no coupling + scatterer", "mamba2": "no coupling", "retnet": "circulant"}
+    for name, kind in kinds.items():
+        given = FAMILIES[name].arguments(0)
+        given.pop("value")
+        assert from_ssm(FAMILIES[name].function(**given)).kind == kind

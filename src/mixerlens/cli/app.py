@@ -8,6 +8,7 @@ import typer
 
 from .. import __version__
 from .doctor import doctor
+from .explain import explain
 from .families import families
 from .horizon import horizon
 from .inspect import inspect
@@ -16,8 +17,9 @@ from .spectrum import spectrum
 from .usage import OneLineGroup
 from .verb import verb
 from .verify import verify
+from .waves import waves
 
-VERBS = (inspect, verify, report, spectrum, horizon, families, doctor)
+VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, doctor)
 
 app = typer.Typer(
     name="mixerlens",

@@ -6,16 +6,19 @@ from mixerlens.ring.network import RingNetwork, RingRun, circulant, to_modes, to
 from mixerlens.ring.oscillators import LINEAR_IN_DISGUISE, Oscillation, kuramoto_sakaguchi, oscillate
 from mixerlens.ring.real import RealRing, real_ring
 from mixerlens.ring.scattering import scattering_series
+from mixerlens.ring.survey import NoRing, Survey, survey
 from mixerlens.ring.waves import Dispersion, Waves, dispersion, participation_ratio, waves
 
 __all__ = [
     "LINEAR_IN_DISGUISE",
     "Dispersion",
     "History",
+    "NoRing",
     "Oscillation",
     "RealRing",
     "RingNetwork",
     "RingRun",
+    "Survey",
     "Waves",
     "circulant",
     "dispersion",
@@ -27,6 +30,7 @@ __all__ = [
     "participation_ratio",
     "real_ring",
     "scattering_series",
+    "survey",
     "to_modes",
     "to_nodes",
     "waves",

@@ -68,7 +68,7 @@ def from_ssm(
         raise InputError("give B and C together: what drives the modes and what reads them")
     if B is not None and C is not None:
         ring = _joined(ring, B, C, scale)
-    if order == "frequency" and _has_generator(ring):
+    if order == "frequency":
         ring = ring.sorted()
     error = _difference(ring, dynamics, B, C)
     if not error <= TOLERANCE:
@@ -259,9 +259,3 @@ def _difference(ring: RingNetwork, d: CoefficientDynamics, B: Tensor | None, C: 
         want = want if ring.scale is None else ring.scale * want.real
     got = ring.run(u).y
     return float((got - want).abs().max() / want.abs().max().clamp(min=torch.finfo(torch.float64).tiny))
-
-
-def _has_generator(ring: RingNetwork) -> bool:
-    """Whether the modes have frequencies that do not change with the token."""
-    d = ring.diagonal
-    return d.rate is not None or all(x.shape[0] == x.shape[1] == 1 for x in d.tensors().values())

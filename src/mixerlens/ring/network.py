@@ -14,6 +14,7 @@ ring of arXiv 2604.20595, derived here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -122,6 +123,26 @@ class RingNetwork:
         return torch.log(rate) if d.decay is not None else rate
 
     @property
+    def mean_log(self) -> Complex[Tensor, "rings nodes"]:
+        """The logarithm of the multipliers, its mean over the tokens of the first sequence: minus the decay and the
+        frequency of every mode a token. A clock that changes counts with its mean; -inf where a mode is ever erased."""
+        d = self.diagonal
+        if d.decay is not None:
+            return torch.log(wide(d.decay)[0].to(torch.complex128)).mean(0)
+        if d.log_decay is not None:
+            return wide(d.log_decay)[0].to(torch.complex128).mean(0)
+        return self.generator * self.clock[0].mean(0)[:, None]
+
+    @property
+    def kind(self) -> str:
+        """What couples the nodes, in words."""
+        log = self.mean_log
+        alone = bool((log == log[..., :1]).all())
+        changing = "" if self.diagonal.step_size is None or self.clock.shape[1] == 1 else ", warped clock"
+        scatterer = "" if self.left is None else " + scatterer"
+        return ("no coupling" if alone else "circulant") + changing + scatterer
+
+    @property
     def clock(self) -> Float[Tensor, "#batch #time rings"]:
         """The time that passes at each token, in units of the generator's: dt, or 1 where the layer has no other."""
         step = self.diagonal.step_size
@@ -185,21 +206,45 @@ class RingNetwork:
         y = y if self.scale is None else self.scale * y.real
         return RingRun(y, torch.stack(states, 1) if keep_states else None)
 
-    def impulse_response(self, tokens: int, input: int = 0) -> Complex[Tensor, "tokens rings nodes"]:
-        """The nodes at tokens 0 .. tokens - 1 after one unit enters ``input`` at token 0, of the first sequence.
+    def impulse_response(
+        self, tokens: int | Int[Tensor, "moments rings"], input: int = 0
+    ) -> Complex[Tensor, "moments rings nodes"]:
+        """The nodes after one unit entered ``input`` at token 0, in the first sequence.
 
-        Needs tokens x rings x nodes complex numbers. Without a scatterer it is the closed form, products of the
-        multipliers in the modes; the nodes never exchange rounding errors.
+        tokens: that many, 0, 1, 2, ...; or the tokens wanted, each ring its own, (moments, rings). Without a scatterer
+        it is the closed form, products of the multipliers in the modes, and costs moments x rings x nodes.
+
+        Raises InputError for tokens the network is not made for.
         """
-        if self.length is not None and tokens > self.length:
-            raise InputError(f"{tokens} tokens asked for, the network is made for {self.length}")
-        if self.left is not None:
-            u = torch.zeros(1, tokens, self.rings, self.inputs, dtype=torch.float64)
-            u[0, 0, :, input] = 1
-            states = self.run(u, keep_states=True).states
-            assert states is not None
-            return states[0, ..., 0]
-        return to_nodes(self._products(tokens) * self.b[0, 0, :, :, input])
+        if isinstance(tokens, int):
+            tokens = torch.arange(tokens)[:, None].expand(-1, self.rings)
+        last = int(tokens.max()) if tokens.numel() else 0
+        if self.length is not None and last >= self.length:
+            raise InputError(f"token {last} asked for, the network is made for {self.length} tokens")
+        if self.left is None:
+            return to_nodes(self._products(tokens) * self.b[0, 0, :, :, input])
+        return self._followed(self.inject()[:1, :, :, input : input + 1], tokens)
+
+    def pulse(self, tokens: Int[Tensor, "moments rings"]) -> Complex[Tensor, "moments rings nodes"]:
+        """The nodes at these tokens, each ring's own, after node 0 alone was set to one at token 0.
+
+        It shows what the network does, whatever the layer feeds it; where one constant input drives all modes it is
+        also the impulse response of the layer once (b, c) is rescaled to (1, b c). Raises InputError as
+        `impulse_response`.
+        """
+        if self.length is not None and int(tokens.max()) >= self.length:
+            raise InputError(f"token {int(tokens.max())} asked for, the network is made for {self.length} tokens")
+        if self.left is None:
+            return to_nodes(self._products(tokens)) / math.sqrt(self.nodes)
+        start = torch.eye(self.nodes, 1, dtype=torch.complex128).expand(1, self.rings, -1, -1)
+        return self._followed(start, tokens)
+
+    def _followed(self, z: Tensor, tokens: Tensor) -> Complex[Tensor, "moments rings nodes"]:
+        """Node states (1, rings, nodes, 1) from token 0 on, step by step, at these tokens, without input."""
+        states = [z]
+        for t in range(1, int(tokens.max()) + 1):
+            states.append(self.step(states[-1], t)[:1])
+        return torch.stack(states)[:, 0, ..., 0].gather(0, tokens[..., None].expand(-1, -1, self.nodes))
 
     def reordered(self, order: Int[Tensor, "rings nodes"]) -> RingNetwork:
         """The same layer with its modes in another order around the ring: another, equally exact network.
@@ -231,7 +276,7 @@ class RingNetwork:
     def sorted(self) -> RingNetwork:
         """The modes by frequency, neighbours on the ring beside one another in frequency: the order that shows waves.
         Modes of one frequency, as all of Mamba's, are in the order of their decay."""
-        rate = self.generator
+        rate = self.mean_log
         by_decay = torch.sort(rate.real, stable=True, dim=-1, descending=True).indices
         by_frequency = torch.sort(rate.imag.gather(-1, by_decay), stable=True, dim=-1).indices
         return self.reordered(by_decay.gather(-1, by_frequency))
@@ -255,16 +300,17 @@ class RingNetwork:
             raise UnsupportedError("b has a zero: that mode is not driven, and no rescaling makes it so")
         return replace(self, b=torch.ones_like(self.b), c=self.c * self.b.mT)
 
-    def _products(self, tokens: int) -> Complex[Tensor, "tokens rings nodes"]:
-        """What every mode was multiplied with since token 0, of the first sequence."""
+    def _products(self, tokens: Int[Tensor, "moments rings"]) -> Complex[Tensor, "moments rings nodes"]:
+        """What every mode was multiplied with from token 1 to these, in the first sequence."""
         d = self.diagonal
         if d.decay is not None or (d.log_decay is not None and d.log_decay.shape[1] > 1):
-            factors = [torch.ones_like(self.multiplier()[0]), *(self.multiplier(t)[0] for t in range(1, tokens))]
-            return torch.stack(factors).cumprod(0)
+            steps = range(1, int(tokens.max()) + 1)
+            factors = torch.stack([torch.ones_like(self.multiplier()[0]), *(self.multiplier(t)[0] for t in steps)])
+            return factors.cumprod(0).gather(0, tokens[..., None].expand(-1, -1, self.nodes))
         if self.clock.shape[1] > 1:
-            passed = torch.cat([torch.zeros_like(self.clock[0, :1]), self.clock[0, 1:tokens].cumsum(0)])
+            passed = torch.cat([torch.zeros_like(self.clock[0, :1]), self.clock[0, 1:].cumsum(0)]).gather(0, tokens)
         else:
-            passed = torch.arange(tokens, dtype=torch.float64)[:, None] * self.clock[0]
+            passed = tokens * self.clock[0]
         return torch.exp(self.generator * passed[..., None])
 
     def _checked(self, u: Tensor) -> Tensor:

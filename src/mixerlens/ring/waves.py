@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from mixerlens.errors import InputError
@@ -24,8 +24,8 @@ from mixerlens.ring.network import RingNetwork
 __all__ = ["Dispersion", "Waves", "dispersion", "participation_ratio", "waves"]
 
 NULLS = 20
-SHOWN = 256  # tokens of the space-time picture in JSON
-ALIAS = 1e-7  # turns a token: phases closer than this are one discrete mode, in float32 parameters too
+LAP = 64  # moments a lap is seen at
+ALIAS = 1e-6  # multipliers closer than this are one discrete mode, in float32 parameters too
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +34,10 @@ class Dispersion(Record):
 
     frequency: radians a token. group_velocity: nodes a token towards larger j, between mode n and n + 1 (rings,
     nodes - 1). lap_time: tokens in which the middle group velocity goes around, infinite where nothing moves.
-    lap_decay: what is left of the middle mode after that, |multiplier| to the power of it; 0 where nothing moves.
+    lap_decay: what is left of the middle mode after that, |multiplier| to the power of it; NaN where nothing moves.
     spread: interquartile range of the group velocity over its middle's size: 0 keeps a pulse sharp.
-    distinct: discrete modes that differ in their phase a token; the rest are aliases of one another. beyond_nyquist:
-    modes that turn by more than pi a token.
+    distinct: discrete modes whose multipliers differ; the rest are aliases of them, which no input can tell apart.
+    beyond_nyquist: modes that turn by more than pi a token.
     """
 
     frequency: Float[Tensor, "rings nodes"] = field(repr=False)
@@ -51,9 +51,9 @@ class Dispersion(Record):
 
     labels: ClassVar[dict[str, str]] = {
         "lap_time": "Time in which the middle group velocity goes around the ring; null: nothing moves.",
-        "lap_decay": "What a lap leaves of the middle mode; 0 where nothing moves.",
+        "lap_decay": "What a lap leaves of the middle mode; null: nothing moves.",
         "spread": "Interquartile range of the group velocity over the size of its middle; 0 keeps a pulse sharp.",
-        "distinct": "Modes that differ in their phase a token; the others are aliases.",
+        "distinct": "Modes whose multipliers a token differ; the others are aliases of them.",
         "beyond_nyquist": "Modes that turn by more than pi a token.",
         "nodes": "Nodes of the ring, one a mode.",
     }
@@ -66,13 +66,9 @@ class Dispersion(Record):
 
 
 def dispersion(ring: RingNetwork) -> Dispersion:
-    """How the frequencies of a constant network, or of one with a clock of its own, run around the ring.
-
-    A clock that changes with the token (Mamba) counts with its mean over the first sequence. Raises UnsupportedError
-    where decays change freely with the token.
-    """
-    log = ring.generator * ring.clock[0].mean(0)[:, None]
-    frequency, nodes = log.imag, ring.nodes
+    """How the frequencies run around the ring; what changes with the token counts with its mean (`mean_log`)."""
+    log, nodes = ring.mean_log, ring.nodes
+    frequency = log.imag
     velocity = -nodes / (2 * math.pi) * frequency.diff(dim=-1)
     if nodes == 1:
         velocity = frequency.new_zeros(ring.rings, 1)
@@ -80,14 +76,13 @@ def dispersion(ring: RingNetwork) -> Dispersion:
     quarter = torch.quantile(velocity, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=-1)
     lap = torch.where(middle == 0, torch.inf, nodes / middle.abs())
     decay = torch.exp(log.real.median(-1).values * lap)
-    phase = frequency / (2 * math.pi)
     return Dispersion(
         frequency=frequency,
         group_velocity=velocity,
         lap_time=lap,
-        lap_decay=torch.where(lap.isinf(), 0, decay),
+        lap_decay=torch.where(lap.isinf(), torch.nan, decay),
         spread=torch.where(middle == 0, torch.nan, (quarter[1] - quarter[0]) / middle.abs()),
-        distinct=_distinct(phase - phase.floor()),
+        distinct=_distinct(torch.exp(log)),
         beyond_nyquist=(frequency.abs() > math.pi).sum(-1),
         nodes=nodes,
     )
@@ -95,41 +90,46 @@ def dispersion(ring: RingNetwork) -> Dispersion:
 
 @dataclass(frozen=True, eq=False)
 class Waves(Record):
-    """One impulse on its way around, and what random orders make of it.
+    """A pulse on its way around from node 0 (`RingNetwork.pulse`), and what random orders make of it.
 
-    space_time: |z| of the nodes after a unit entered at token 0, (tokens, rings, nodes). participation: nodes that
-    carry it, (sum |z|^2)^2 / sum |z|^4, between 1 and N, (tokens, rings); null: the mean of that over `nulls` random
-    orders of the modes. quarter, half: both at a quarter and half of a lap, where a random order has no pulse (after
-    exactly a lap of S4D-Lin every order is back at one node); NaN where nothing moves or the tokens do not reach.
-    displacement: nodes by which the peak has moved away from where it entered, signed, the short way around, (tokens,
-    rings). travels: whether the peak ever leaves the nodes next to where it entered while 1e-6 of the impulse is left.
+    tokens: when it is looked at, (moments, rings): 64 moments a lap, a ring's own laps, so that all pictures share one
+        scale; where nothing moves, evenly over the tokens there are.
+    space_time: |z| of the nodes, 1 at node 0 at token 0, (moments, rings, nodes). shuffled: the same in the
+        first of the random orders.
+    participation: nodes that carry it, (sum |z|^2)^2 / sum |z|^4, between 1 and N, (moments, rings); null: the mean of
+        that over `nulls` random orders of the modes.
+    quarter, half, quarter_null, half_null: both after a quarter and half of a lap, where a random order has no pulse
+        (after exactly a lap of S4D-Lin every order is back at one node); NaN where nothing moves.
+    displacement: nodes by which the peak has moved from node 0, signed, the short way around, (moments,
+        rings); 0 once less than 1e-6 of the pulse is left.
+    travels: whether the peak ever leaves the nodes next to node 0, (rings,).
     """
 
-    space_time: Float[Tensor, "tokens rings nodes"] = field(repr=False)
-    participation: Float[Tensor, "tokens rings"] = field(repr=False)
-    null: Float[Tensor, "tokens rings"] = field(repr=False)
+    tokens: Int[Tensor, "moments rings"] = field(repr=False)
+    space_time: Float[Tensor, "moments rings nodes"] = field(repr=False)
+    shuffled: Float[Tensor, "moments rings nodes"] = field(repr=False)
+    participation: Float[Tensor, "moments rings"] = field(repr=False)
+    null: Float[Tensor, "moments rings"] = field(repr=False)
     quarter: Float[Tensor, " rings"]
     half: Float[Tensor, " rings"]
     quarter_null: Float[Tensor, " rings"]
     half_null: Float[Tensor, " rings"]
-    displacement: Int[Tensor, "tokens rings"] = field(repr=False)
-    travels: Tensor
+    displacement: Int[Tensor, "moments rings"] = field(repr=False)
+    travels: Bool[Tensor, " rings"]
     dispersion: Dispersion
     nulls: int
 
     labels: ClassVar[dict[str, str]] = {
-        "quarter": "Nodes that carry the impulse a quarter of a lap after it entered (participation ratio).",
+        "quarter": "Nodes that carry the pulse after a quarter of a lap (participation ratio).",
         "half": "The same after half a lap.",
         "quarter_null": "The same for random orders of the modes, their mean, at a quarter of a lap.",
         "half_null": "The same at half a lap.",
-        "peak_displacement": "Largest distance of the peak from where the impulse entered.",
-        "travels": "Whether the peak leaves the nodes next to where it entered.",
-        "space_time": "Size of the nodes (row: token, column: node) after a unit entered, first ring.",
-        "participation": "Nodes that carry the impulse, token by token, first ring.",
-        "null": "The same, mean over random orders.",
+        "peak_displacement": "Largest distance of the peak from node 0.",
+        "travels": "Whether the peak leaves the nodes next to node 0.",
+        "nulls": "Random orders the null is the mean of.",
     }
     units: ClassVar[dict[str, str]] = dict.fromkeys(
-        ["quarter", "half", "quarter_null", "half_null", "peak_displacement", "participation", "null"], "nodes"
+        ["quarter", "half", "quarter_null", "half_null", "peak_displacement"], "nodes"
     )
 
     @property
@@ -138,47 +138,61 @@ class Waves(Record):
         return self.displacement.abs().amax(0)
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers a ring; pictures of the first ring, its first 256 tokens."""
+        """One number a ring."""
         names = ("quarter", "half", "quarter_null", "half_null", "peak_displacement", "travels", "nulls")
-        pictures = {name: getattr(self, name)[:SHOWN, 0] for name in ("space_time", "participation", "null")}
-        return self._described({n: getattr(self, n) for n in names} | pictures) | {
-            "dispersion": self.dispersion.to_json()
-        }
+        numbers = self._described({name: getattr(self, name) for name in names})
+        return numbers | {"dispersion": self.dispersion.to_json()}
 
 
-def waves(ring: RingNetwork, tokens: int | None = None, *, nulls: int = NULLS, seed: int = 0) -> Waves:
-    """One impulse on the ring, by default for two laps and at most 4,096 tokens, beside ``nulls`` random orders.
+def waves(ring: RingNetwork, *, laps: float = 2.0, nulls: int = NULLS, seed: int = 0) -> Waves:
+    """A pulse on its way around from node 0 for so many laps, beside ``nulls`` random orders of the modes.
 
-    Raises InputError for no tokens or nulls, MemoryBudgetError where tokens x rings x nodes numbers do not fit;
-    UnsupportedError as `dispersion`.
+    A network that changes with the token is followed as far as its tokens reach. Raises InputError for less than half a
+    lap or no null, MemoryBudgetError where moments x rings x nodes numbers do not fit.
     """
+    if not laps >= 0.5 or nulls < 1:
+        raise InputError(f"laps must be at least 0.5 and nulls at least 1, not {laps:g} and {nulls}")
     found = dispersion(ring)
-    if tokens is None:
-        laps = found.lap_time[found.lap_time.isfinite()]
-        tokens = min(4096, ring.length or 4096, max(2, math.ceil(2 * float(laps.max())) + 1) if len(laps) else 64)
-    if tokens < 1 or nulls < 1:
-        raise InputError(f"tokens and nulls must be at least 1, not {tokens} and {nulls}")
-    require("the space-time picture", 4, tokens, ring.rings, ring.nodes, dtype=torch.complex128, instead="fewer tokens")
-    response = ring.impulse_response(tokens)
-    size = response.abs()
-    orders = [participation_ratio(ring.shuffled(seed + k).impulse_response(tokens)) for k in range(nulls)]
-    here, null = participation_ratio(response), torch.stack(orders).mean(0)
-    entered = size[0].argmax(-1)
-    moved = (size.argmax(-1) - entered + ring.nodes // 2) % ring.nodes - ring.nodes // 2
+    tokens = _moments(ring, found, round(laps * LAP) + 1)
+    require(
+        "the space-time picture", 4, *tokens.shape, ring.nodes, dtype=torch.complex128, instead="fewer laps or rings"
+    )
+    response = ring.pulse(tokens)
+    size, here = response.abs(), participation_ratio(response)
+    first = ring.shuffled(seed).pulse(tokens)
+    others = (ring.shuffled(seed + k).pulse(tokens) for k in range(1, nulls))
+    null = torch.stack([participation_ratio(first), *map(participation_ratio, others)]).mean(0)
+    moved = (size.argmax(-1) + ring.nodes // 2) % ring.nodes - ring.nodes // 2
     left = size.square().sum(-1) > 1e-12 * size[0].square().sum(-1)
-    moved = torch.where(left, moved, 0)
-    at = {name: _at(share * found.lap_time, tokens) for name, share in (("quarter", 0.25), ("half", 0.5))}
+    moves = found.lap_time.isfinite() & (tokens[LAP // 2] + 1 >= found.lap_time / 2)
+
+    def after(values: Tensor, moment: int) -> Tensor:
+        return torch.where(moves, values[moment], torch.nan)
+
     return Waves(
+        tokens=tokens,
         space_time=size,
+        shuffled=first.abs(),
         participation=here,
         null=null,
-        **{name: _pick(here, index) for name, index in at.items()},
-        **{f"{name}_null": _pick(null, index) for name, index in at.items()},
-        displacement=moved,
-        travels=moved.abs().amax(0) > 1,
+        quarter=after(here, LAP // 4),
+        half=after(here, LAP // 2),
+        quarter_null=after(null, LAP // 4),
+        half_null=after(null, LAP // 2),
+        displacement=torch.where(left, moved, 0),
+        travels=torch.where(left, moved, 0).abs().amax(0) > 1,
         dispersion=found,
         nulls=nulls,
     )
+
+
+def _moments(ring: RingNetwork, found: Dispersion, count: int) -> Int[Tensor, "moments rings"]:
+    """The tokens looked at: every 64th part of a ring's own lap, or evenly over what there is where nothing moves."""
+    last = ring.length - 1 if ring.length is not None else None
+    whole = float(last if last is not None else count - 1)
+    step = torch.where(found.lap_time.isfinite(), found.lap_time / LAP, whole / (count - 1))
+    tokens = (torch.arange(count, dtype=torch.float64)[:, None] * step).round().long()
+    return tokens if last is None else tokens.clamp(max=last)
 
 
 def participation_ratio(nodes: Complex[Tensor, "*batch nodes"]) -> Float[Tensor, "*batch"]:
@@ -188,19 +202,7 @@ def participation_ratio(nodes: Complex[Tensor, "*batch nodes"]) -> Float[Tensor,
     return power.sum(-1).square() / power.square().sum(-1)
 
 
-def _distinct(phase: Tensor) -> Tensor:
-    """How many of the phases in [0, 1) differ, around the circle: (rings,)."""
-    ordered = phase.sort(-1).values
-    gaps = torch.cat([ordered.diff(dim=-1), ordered[:, :1] + 1 - ordered[:, -1:]], -1)
-    return (gaps > ALIAS).sum(-1).clamp(min=1)
-
-
-def _at(time: Tensor, tokens: int) -> Tensor:
-    """The nearest token to a time, -1 where the picture does not reach it."""
-    index = torch.where(time.isfinite(), time, -1.0).round().long()
-    return torch.where(index < tokens, index, -1)
-
-
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    picked = values.gather(0, index.clamp(min=0)[None])[0]
-    return torch.where(index < 0, torch.nan, picked)
+def _distinct(multiplier: Tensor) -> Tensor:
+    """How many discrete modes of each ring differ from all before them: (rings,)."""
+    near = (multiplier[:, :, None] - multiplier[:, None]).abs() < ALIAS
+    return multiplier.shape[-1] - near.tril(-1).any(-1).sum(-1)

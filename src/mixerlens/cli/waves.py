@@ -1,0 +1,121 @@
+"""``mixerlens waves``: state space layers as rings of oscillators, and what travels on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError, UnsupportedError
+from .measuring import measure_model, number, show_table, span
+from .options import Json, Output, Run
+
+
+def waves(
+    run: Run,
+    rings: Annotated[int, typer.Option(help="Heads of each layer to look at, evenly spaced.", metavar="N")] = 64,
+    nulls: Annotated[int, typer.Option(help="Random orders of the modes beside each number.", metavar="N")] = 20,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the waves to this .png, .pdf or .svg file.", show_default=False)
+    ] = None,
+    json: Json = False,
+    output: Output = None,
+) -> bool:
+    """Show state space layers as rings of oscillators: laps, pulses and memory, beside random orders of the modes.
+
+    A linear layer is one ring a head, equal to it to rounding; its only nonlinearity is the decoder behind it.
+    """
+    if rings < 1 or nulls < 1:
+        raise InputError(f"--rings {rings} --nulls {nulls}: both must be at least 1")
+    if figure is not None:
+        from ..ring.figure import draw, drawable
+
+        drawable(figure)
+    from ..report.words import unit_of
+    from ..ring import Survey, survey
+
+    trace, measured = measure_model(
+        run,
+        lambda mixer: survey(mixer, most=rings, nulls=nulls, seed=run.seed),
+        json=json,
+        output=output,
+        to_json=lambda found: found.to_json(),
+    )
+    found = {path: each for path, each in measured.items() if isinstance(each, Survey)}
+    if not found:
+        reasons = sorted({each.reason for each in measured.values()})
+        raise UnsupportedError(f"no mixer of {run.model} is a ring: {reasons[0]}")
+    if figure is not None:
+        draw(found, figure)
+    if not json:
+        unit = unit_of(trace)
+        show_table(
+            "waves on the rings",
+            trace,
+            (
+                "rings x nodes",
+                "coupling",
+                f"a lap, {unit}s",
+                "left after a lap",
+                "carriers at 1/4 lap",
+                "at 1/2 lap",
+                "travels",
+            ),
+            (_cells(each) for each in measured.values()),
+            _notes(measured, unit),
+        )
+    return True
+
+
+def _cells(found: Any) -> tuple[str, ...]:
+    if not hasattr(found, "ring"):
+        return ("no ring", *["-"] * 6)
+    w, d = found.waves, found.waves.dispersion
+    count = f"{len(found.heads)} x {found.ring.nodes}"
+    return (
+        count if len(found.heads) == found.of else f"{count}\nof {found.of}",
+        found.ring.kind,
+        span(d.lap_time),
+        span(d.lap_decay),
+        _beside(w.quarter, w.quarter_null),
+        _beside(w.half, w.half_null),
+        f"{int(w.travels.sum())} of {len(w.travels)}",
+    )
+
+
+def _beside(values: Any, null: Any) -> str:
+    """The middle, and under it that of the random orders."""
+    if bool(values.isnan().all()):
+        return "-"
+    return f"{number(float(values.nanmedian()))}\nnull {number(float(null.nanmedian()))}"
+
+
+def _notes(measured: dict[str, Any], unit: str) -> list[str]:
+    found = [each for each in measured.values() if hasattr(each, "ring")]
+    error = max(each.ring.error for each in found)
+    notes = [
+        f"rings differ from their layers by at most {error:.1e} of the largest output (64 {unit}s).",
+        "carriers: nodes that share a pulse (participation ratio); null: the same for random orders of the modes, "
+        "which are equally exact rings.",
+    ]
+    still = [each for each in found if not bool(each.waves.travels.any())]
+    if any(each.ring.kind.startswith("circulant") for each in still):
+        farthest = max(int(each.waves.peak_displacement.max()) for each in still)
+        notes.append(
+            f"circulant, and nothing travels: diffusive, no travelling wave; the peak moves {farthest} nodes at most."
+        )
+    if any(each.ring.kind.startswith("no coupling") for each in still):
+        notes.append("no coupling: all modes of a head decay alike, so that no node hears another.")
+    folded = [each for each in found if not each.ring.kind.startswith("no coupling")]
+    aliases = sum(int((each.ring.nodes - each.waves.dispersion.distinct).sum()) for each in folded)
+    if aliases:
+        notes.append(f"{aliases} modes are aliases: sampled once a {unit} they are equal to others.")
+    remembered = [each.history.capacity for each in found if each.history is not None]
+    if remembered:
+        held = span(remembered[0]) if len(remembered) == 1 else ", ".join(span(x).split("\n")[0] for x in remembered)
+        window = next(each.history.window for each in found if each.history is not None)
+        notes.append(f"{unit}s of the last {window} that the state holds, middle of each layer: {held}.")
+    for reason in sorted({each.reason for each in measured.values() if not hasattr(each, "ring")}):
+        notes.append(f"no ring: {reason}.")
+    return notes
