@@ -10,8 +10,8 @@ import torch
 
 import mixerlens as ml
 from explicit.dense import Dense, tiny
-from mixerlens.errors import UnsupportedError
 from mixerlens.explicit import explain
+from mixerlens.explicit.explain import NotCertifiedError
 from mixerlens.models.s4d import load_s4d
 
 
@@ -24,7 +24,7 @@ def test_the_trained_specimen(digits_s4d, digits):
         found = explain(model, inputs, **ask, remove=False)
         assert (found.target, found.predicted, found.removal) == (first, first, None)
         assert found.logit == pytest.approx(logit, rel=1e-12)
-        for account in (found.pairs, found.gate):
+        for account in (found.pairs, found.frozen):
             assert account.total == pytest.approx(logit, rel=1e-12)
         assert found.relative_error < 1e-14
         with torch.no_grad():
@@ -59,19 +59,19 @@ def test_json_is_strict_and_whole():
     printed = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert {"constant", "linear", "interactions", "held", "borders"} <= set(printed["pairs"])
     assert printed["total"] == pytest.approx(printed["logit"], rel=1e-12)
-    assert len(printed["gate"]["contributions"]) == len(printed["linear_waves"]) == 12
+    assert len(printed["frozen"]["contributions"]) == len(printed["linear_waves"]) == 12
     assert len(printed["removal"]["synergy"]) == 3 and len(printed["removal"]["curvature"]) == 3
     assert done[-1] == (6, 6)
 
 
 def test_an_account_that_does_not_add_up_is_refused(monkeypatch):
     """As with inputs that overflow, and with a model that is not what the account takes it for."""
-    with pytest.raises(UnsupportedError, match=r"sums to (nan|inf|-inf), the model gives"):
+    with pytest.raises(NotCertifiedError, match=r"sums to (nan|inf|-inf), the model gives"):
         explain(tiny(), torch.full((9, 2), 1.7e308, dtype=torch.float64), 0, remove=False)
     model = tiny()
     plain = model.layers[0].activation
     monkeypatch.setattr(type(model.layers[0]), "forward", lambda self, x: x + 1.000001 * plain(self.s4d(x)))
-    with pytest.raises(UnsupportedError, match=r"of its size apart, more than 1e-10, so it is refused"):
+    with pytest.raises(NotCertifiedError, match=r"of its size apart, more than 1e-10, so it is refused"):
         explain(model, torch.randn(9, 2), 0, remove=False)
 
 

@@ -16,24 +16,29 @@ from torch import Tensor
 
 from ..errors import UnsupportedError
 from ..measures.record import Record
-from .gate import GateForm, gate_form, to_input
+from .frozen import FrozenAccount, frozen_pass
+from .gate import to_input
 from .layer import Forward, record
 from .pairs import SEGMENTS, PairForm, pair_form
 from .removal import PAIRS, Removal, removal
 
-__all__ = ["LARGEST_ERROR", "Explanation", "explain"]
+__all__ = ["LARGEST_ERROR", "Explanation", "NotCertifiedError", "explain"]
 
-LARGEST_ERROR = 1e-10  # of the sum, relative to the logit's size; what lies above it is refused
+LARGEST_ERROR = 1e-10  # of a sum, relative to the logit's size
+
+
+class NotCertifiedError(UnsupportedError):
+    """An account and the model disagree: the account is not given."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation(Record):
     """The accounts of one pass and what the model itself says.
 
-    pairs: the account. linear_waves: (time, channels), its linear part input number by input number. gate: the
-    attribution of the whole logit to the input numbers. removal: what happens without segments, None if not asked for.
-    logit: the model's own, in float64; logit_as_stored: in the dtype its weights are stored in.
-    error: of the account's sum; size: what it is relative to, the sum of the magnitudes that the head adds up.
+    pairs: the account. linear_waves: (time, channels), its linear part input number by input number. frozen: the whole
+    logit by input number, with the gradient beside it. removal: what happens without segments, None if not asked for.
+    logit: the model's own, in float64; logit_as_stored: in the dtype its weights are stored in. size: what the error of
+    the accounts' sums is relative to, the sum of the magnitudes that the head adds up.
     """
 
     target: int
@@ -41,7 +46,7 @@ class Explanation(Record):
     predicted: int
     pairs: PairForm
     linear_waves: Tensor = field(repr=False)
-    gate: GateForm
+    frozen: FrozenAccount
     removal: Removal | None
     logit: float
     logit_as_stored: float
@@ -52,10 +57,10 @@ class Explanation(Record):
         "logit": "The model's own answer, in float64.",
         "logit_as_stored": "The same in the dtype that its weights are stored in.",
         "total": "Constant, linear waves and interactions added up.",
-        "relative_error": "|total - logit| over the sum of the magnitudes that the head adds up to the logit.",
+        "relative_error": "|sum - logit| of the worse account, over the magnitudes that the head adds up to the logit.",
         "pairs": "The account: bookkeeping of this pass.",
         "linear_waves": "The account's linear part by input number; a segment's sum is its wave's.",
-        "gate": "The whole logit by input number with every gate held: bookkeeping of this pass.",
+        "frozen": "The whole logit by input number with every gate held: bookkeeping of this pass.",
         "removal": "What the model does without a segment, and without two.",
     }
     units: ClassVar[dict[str, str]] = dict.fromkeys(("logit", "logit_as_stored", "total", "linear_waves"), "logit")
@@ -66,7 +71,7 @@ class Explanation(Record):
 
     @property
     def relative_error(self) -> float:
-        error = max(abs(account.total - self.logit) for account in (self.pairs, self.gate))
+        error = max(abs(account.total - self.logit) for account in (self.pairs, self.frozen))
         return error / max(self.size, sys.float_info.min)  # a head of zeros has no size, and no error
 
     def top_pairs(self, count: int = 5) -> list[tuple[int, int, float]]:
@@ -91,7 +96,7 @@ class Explanation(Record):
                 "relative_error": self.relative_error,
                 "pairs": self.pairs.to_json(),
                 "linear_waves": self.linear_waves,
-                "gate": self.gate.to_json(),
+                "frozen": self.frozen.to_json(),
                 "removal": None if self.removal is None else self.removal.to_json(),
             }
         )
@@ -117,7 +122,7 @@ def explain(
     segment too, and without the ``removed_pairs`` of them with the largest interactions (None: all). hessian: the
     curvature between segments beside it. progress: called with the forward passes of the removal done and their number.
 
-    Raises what `record`, `pair_form` and `removal` raise, and UnsupportedError if the account does not sum to the
+    Raises what `record`, `pair_form` and `removal` raise, and NotCertifiedError if an account does not sum to the
     model's own logit within 1e-10 of its size.
     """
     forward = record(model, inputs, target, against)
@@ -132,7 +137,7 @@ def explain(
         predicted=int(classes.argmax()),
         pairs=pairs,
         linear_waves=_linear_waves(forward, pairs.baseline),
-        gate=gate_form(forward),
+        frozen=frozen_pass(forward),
         removal=removal(forward, pairs, pairs=removed_pairs, hessian=hessian, progress=progress) if remove else None,
         logit=own,
         logit_as_stored=as_stored,
@@ -140,7 +145,7 @@ def explain(
         size=float((forward.weight * forward.x.mean(0)).abs().sum() + forward.bias.abs()),
     )
     if not found.relative_error <= LARGEST_ERROR:
-        raise UnsupportedError(
+        raise NotCertifiedError(
             f"the account of {forward.question} sums to {found.total:.17g}, the model gives {own:.17g}: "
             f"{found.relative_error:.1e} of its size apart, more than {LARGEST_ERROR:g}, so it is refused; "
             "the numbers of this input or model are too large for float64"

@@ -20,7 +20,7 @@ from ..measures.record import Record
 from .gate import GateForm, gate_form
 from .layer import Forward, record
 
-__all__ = ["FrozenAccount", "frozen_account"]
+__all__ = ["FrozenAccount", "frozen_account", "frozen_pass"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +109,13 @@ def frozen_account(
 
     Raises what `record` raises, and InputError for a size that is not positive or less than one draw.
     """
+    return frozen_pass(record(model, inputs, target, against), size=size, draws=draws, seed=seed)
+
+
+def frozen_pass(forward: Forward, *, size: float = 0.01, draws: int = 16, seed: int = 0) -> FrozenAccount:
+    """`frozen_account` of a pass that is recorded already."""
     if not size > 0 or draws < 1:
         raise InputError(f"size {size}, draws {draws}: perturbations need a positive size and at least one draw")
-    forward = record(model, inputs, target, against)
     account = gate_form(forward)
     logit, gradient = _gradient(forward)
     x = forward.inputs

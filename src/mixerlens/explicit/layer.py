@@ -26,7 +26,7 @@ from ..operator.toeplitz import correlate
 if TYPE_CHECKING:
     from ..models.s4d import S4DBlock, S4DClassifier
 
-__all__ = ["Block", "Forward", "record"]
+__all__ = ["Block", "Forward", "check_model", "record"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,12 +161,7 @@ def record(
     Raises UnsupportedError for a model that is no S4DClassifier; InputError for an input of another shape or with
     numbers that are not finite, and for classes that are not there; MemoryBudgetError for an input that is too long.
     """
-    from ..models.s4d import S4DClassifier
-
-    if not isinstance(model, S4DClassifier):
-        raise UnsupportedError(
-            f"the explicit operator is known for S4D classifiers (mixerlens.models.s4d), not for {type(model).__name__}"
-        )
+    check_model(model)
     sequence = _one_sequence(inputs, model.config.channels)
     for name, index in (("target", target), ("against", against)):
         if index is not None and (isinstance(index, bool) or not 0 <= index < model.config.classes):
@@ -189,6 +184,16 @@ def record(
     if target == against:
         raise InputError(f"class {target} is the predicted one: name another class to set against it")
     return Forward(model, sequence.to(x), tuple(blocks), x, logits, target, against)
+
+
+def check_model(model: object) -> None:
+    """Raises UnsupportedError unless the model is an S4DClassifier."""
+    from ..models.s4d import S4DClassifier
+
+    if not isinstance(model, S4DClassifier):
+        raise UnsupportedError(
+            f"the explicit operator is known for S4D classifiers (mixerlens.models.s4d), not for {type(model).__name__}"
+        )
 
 
 def _one_sequence(inputs: Tensor, channels: int) -> Tensor:

@@ -1,0 +1,100 @@
+"""An explanation as one picture: what the waves do together beside what removing them does. It computes nothing.
+
+Colours are safe for colour-blind readers; needs matplotlib.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import check_writable, write_whole
+from .explain import Explanation
+
+__all__ = ["check_drawable", "draw"]
+
+FORMATS = ("png", "pdf", "svg")
+WAVES, PAIRS, REMOVED = "#0072b2", "#d55e00", "#222222"
+
+
+def check_drawable(path: str | Path) -> tuple[Path, str]:
+    """The path and its kind, before anything long has run; raises what `draw` raises."""
+    target = check_writable(path)
+    kind = target.suffix.lower().lstrip(".")
+    if kind not in FORMATS:
+        raise InputError(f"cannot draw {path}: end it in .{', .'.join(FORMATS)}")
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise InputError("the figure needs matplotlib: pip install matplotlib") from error
+    matplotlib.use("Agg")
+    return target, kind
+
+
+def draw(found: Explanation, path: str | Path) -> Path:
+    """The interactions 2 A_gg' (A_gg on the diagonal), the synergies of the pairs removed, and a curve a view of the
+    segments: linear, interactions, and what removal does.
+
+    Raises InputError without matplotlib, or for a path that is no .png, .pdf or .svg or cannot be written.
+    """
+    target, kind = check_drawable(path)
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"font.size": 8, "svg.hashsalt": "mixerlens"}):
+        figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+        maps = _maps(found)
+        size = max(float(cells[~cells.isnan()].abs().max()) for cells in maps.values() if not cells.isnan().all())
+        image: Any = None
+        for axis, (title, cells) in zip(axes, maps.items(), strict=False):
+            image = axis.pcolormesh(
+                found.pairs.borders, found.pairs.borders, cells, cmap="RdBu_r", vmin=-size, vmax=size
+            )
+            axis.set(title=title, xlabel="time step", ylabel="time step", aspect="equal")
+            axis.invert_yaxis()
+        figure.colorbar(image, ax=axes[1], label="logit")
+        _curves(axes[2], found)
+        figure.suptitle(
+            f"{found.pairs.question}: {found.logit:.4g} = {found.pairs.constant:.4g} constant "
+            f"+ {float(found.pairs.linear.sum()):.4g} linear + {float(found.pairs.interactions.sum()):.4g} interactions"
+        )
+        try:
+            return write_whole(target, lambda part: figure.savefig(part, format=kind, dpi=150, metadata=_plain(kind)))
+        finally:
+            plt.close(figure)
+
+
+def _plain(kind: str) -> dict[str, Any]:
+    """No date in the file, so that the same numbers give the same bytes."""
+    return {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
+
+
+def _maps(found: Explanation) -> dict[str, Tensor]:
+    """Title to (segments, segments); NaN, which stays white, for pairs that were not removed."""
+    account = found.pairs.interactions[:-1, :-1]
+    both = 2 * account - torch.diag(account.diagonal())
+    maps = {"interactions: bookkeeping of this pass": both}
+    if found.removal is not None:
+        removed = torch.full_like(both, torch.nan)
+        g, other = found.removal.pairs.T
+        removed[g, other] = removed[other, g] = found.removal.synergy
+        maps["synergy when both are removed"] = removed
+    return maps
+
+
+def _curves(axis: Any, found: Explanation) -> None:
+    borders = torch.tensor(found.pairs.borders)
+    curves = [
+        ("linear", found.pairs.linear[:-1], WAVES, "-"),
+        ("interactions, a half of each", found.pairs.interactions[:-1].sum(1), PAIRS, "--"),
+    ]
+    if found.removal is not None:
+        curves.append(("what it gives: logit less that without it", found.removal.effects, REMOVED, ":"))
+    for name, values, colour, style in curves:
+        axis.stairs(values, borders, color=colour, linestyle=style, label=name)
+    axis.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    axis.set(title="by segment", xlabel="time step", ylabel="logit")
+    axis.legend(frameon=False)
