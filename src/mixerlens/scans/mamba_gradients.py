@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mixerlens.scans.mamba_tiles import SPAN, Part
+from mixerlens.scans.mamba_tiles import SPAN, Part, Tile
 
 
 class Gradients:
@@ -16,86 +16,102 @@ class Gradients:
     ):
         self.part, self.grad_y, self.into, self.kept, self.every = part, part.of(grad_y), into, part.kept(kept), every
         self.adjoint = part.state(grad_state).contiguous()  # dL/dh_t as seen from the steps after t
-        self.state = torch.empty_like(self.adjoint)
         size, channels = part.rates.shape
         self.rates = part.x.new_zeros(1, size * channels)
         self.ones = part.x.new_ones(part.steps * part.batch, 1, max(size, part.steps * part.batch))
+        self.states = part.x.new_empty(part.steps + 1, part.batch, size, channels)  # first the one before a tile
         self.group = every * max(1, SPAN // every)  # steps that are prepared and stored at once
-        self.small = part.x.new_empty(2, self.group * part.batch, 1, size)
-        self.wide = part.x.new_empty(4, self.group, part.batch, 1, channels)
 
     def run(self) -> None:
         """All gradients but the initial state's, which `adjoint` is then."""
         time, total = len(self.part.x), torch.zeros_like(self.rates, dtype=torch.float64)
+        whole = Group(self, min(self.group, time))
         for lo in reversed(range(0, time, self.group)):
-            self._group(slice(lo, min(lo + self.group, time)))
+            group = whole if lo + whole.length <= time else Group(self, time - lo)
+            group.run(slice(lo, lo + group.length))
             total += self.rates
             self.rates.zero_()
         into = self.into["A"][self.part.channels]
         into += total.view(self.part.rates.shape).T
 
-    def _starts(self, span: slice, *inputs: Tensor) -> list[Tensor]:
+
+class Group:
+    """So many steps, their inputs and gradients in buffers; the tiles' views are made once for all such groups."""
+
+    def __init__(self, gradients: Gradients, length: int) -> None:
+        self.gradients, self.part, self.length = gradients, gradients.part, length
+        part, (size, channels) = self.part, self.part.rates.shape
+        wide = part.x.new_empty(5, length, part.batch, 1, channels)
+        self.step, self.written, self.gy, self.through_write, self.through_decay = wide.unbind(0)
+        self.B, self.C, self.grad_B, self.grad_C = part.x.new_empty(4, length, part.batch, size, 1).unbind(0)
+        self.tiles = [Steps(self, slice(lo, min(lo + part.steps, length))) for lo in range(0, length, part.steps)]
+
+    def run(self, span: slice) -> None:
+        part, into, x = self.part, self.gradients.into, self.part.rows(self.part.x[span])
+        torch.mul(self.step.copy_(part.dt[span].unsqueeze(2)), x, out=self.written)
+        self.gy.copy_(self.gradients.grad_y[span].unsqueeze(2))
+        self.B.copy_(part.B[span])
+        self.C.copy_(part.C[span])
+        for tile, start in zip(reversed(self.tiles), reversed(self._starts(span)), strict=True):
+            tile.run(start)
+        into_x, into_dt = (part.of(into[name])[span].unsqueeze(2) for name in ("x", "dt"))
+        torch.addcmul(self.through_decay, self.through_write, x, out=into_dt)
+        torch.mul(self.through_write, self.step, out=into_x)
+        for name, gradient in (("B", self.grad_B), ("C", self.grad_C)):
+            into[name][part.sequences, span] += gradient.squeeze(3).transpose(0, 1)
+
+    def _starts(self, span: slice) -> list[Tensor]:
         """The state before each tile of the span: kept, or run again from the last kept one."""
-        part, found = self.part, []
-        for lo in range(span.start, span.stop, self.every):
-            found.append(self.kept[lo // self.every])
-            last = range(lo, min(lo + self.every, span.stop), part.steps)[-1]
+        part, every, found = self.part, self.gradients.every, []
+        for lo in range(0, self.length, every):
+            found.append(self.gradients.kept[(span.start + lo) // every])
+            last = range(lo, min(lo + every, self.length), part.steps)[-1]
             if last > lo:
-                again = (tensor[lo - span.start : last - span.start] for tensor in inputs)
+                again = (tensor[lo:last] for tensor in (self.step, self.written, self.B))
                 found += [tile.rows[-1].clone() for tile in part.states(part.pieces(*again), found[-1])]
         return found
 
-    def _group(self, span: slice) -> None:
-        part, steps, block = self.part, self.part.steps, self.part.steps * self.part.batch
-        step, x, B, C = part.rows(part.dt[span]), part.rows(part.x[span]), part.B[span], part.C[span]
-        written, gy, through_write, through_decay = self.wide[:, : len(step)]
-        torch.mul(step, x, out=written)
-        gy.copy_(self.grad_y[span].unsqueeze(2))
-        rows = len(step) * part.batch
-        grad_B, grad_C = self.small[:, :rows]
-        by_step = (tensor.split(steps) for tensor in (step, written, gy, B, C))
-        flat = (gy.flatten(0, 1), written.flatten(0, 1), B.flatten(0, 1).mT)
-        flat += (grad_B, grad_C, through_write.flatten(0, 1), through_decay.flatten(0, 1))
-        starts = self._starts(span, step, written, B)
-        for tile in reversed(list(zip(starts, *by_step, *(tensor.split(block) for tensor in flat), strict=True))):
-            self._tile(*tile)
-        into_x, into_dt = (part.of(self.into[name])[span].unsqueeze(2) for name in ("x", "dt"))
-        torch.addcmul(through_decay, through_write, x, out=into_dt)
-        torch.mul(through_write, step, out=into_x)
-        grad_C = grad_C.view(B.shape).addcmul_(B, torch.matmul(gy, written.mT))  # what step t itself wrote
-        for name, gradient in (("B", grad_B), ("C", grad_C)):
-            self.into[name][part.sequences, span] += gradient.view(*step.shape[:2], -1).transpose(0, 1)
 
-    def _tile(
-        self,
-        state,
-        step,
-        written,
-        gy,
-        B,
-        C,
-        gy_row,
-        written_row,
-        B_row,
-        grad_B,
-        grad_C,
-        through_write,
-        through_decay,
-    ) -> None:
-        part = self.part
-        decay, old, l = (tile.first(len(step)) for tile in part.tiles)
-        part.decays(step, decay)
-        # one step is a vector operation over all other axes; old is exp(dt_t A) h_{t-1}
-        for row, a, b, u in zip(old.rows, decay.rows, B.unbind(0), written.unbind(0), strict=True):
-            state = torch.addcmul(torch.mul(a, state, out=row), b, u, out=self.state)
-        torch.bmm(gy_row, old.turned, out=grad_C)
-        backwards = (reversed(rows) for rows in (l.rows, decay.rows, C.unbind(0), gy.unbind(0)))
-        for row, a, c, g in zip(*backwards, strict=True):
-            torch.mul(torch.addcmul(self.adjoint, c, g, out=row), a, out=self.adjoint)
-        torch.bmm(written_row, l.turned, out=grad_B)
-        torch.bmm(B_row, l.flat, out=through_write)
-        old.full.mul_(l.full)  # dL/d(dt_t A)
-        torch.mul(old.full, part.A, out=decay.full)
-        torch.bmm(self.ones[: len(grad_B), :, : len(part.rates)], decay.flat, out=through_decay)
-        old.full.mul_(step)
-        self.rates.addmm_(self.ones[0, :, : len(grad_B)], old.flat.flatten(1))
+class Steps:
+    """One tile's steps: their states once more, then their adjoints and gradients.
+
+    Most passes take a whole tile; only what one step hands to the next goes step by step, in one call each.
+    """
+
+    def __init__(self, group: Group, span: slice) -> None:
+        self.gradients, self.part = group.gradients, group.part
+        steps, ones = span.stop - span.start, group.gradients.ones
+        self.step, self.written, self.gy, self.B, self.C = (
+            tensor[span] for tensor in (group.step, group.written, group.gy, group.B, group.C)
+        )
+        gradients = (group.grad_B.mT, group.grad_C.mT, group.through_write, group.through_decay)
+        self.grad_B, self.grad_C, self.through_write, self.through_decay = (t[span].flatten(0, 1) for t in gradients)
+        self.gy_row, self.written_row, self.B_row = (t.flatten(0, 1) for t in (self.gy, self.written, self.B.mT))
+        self.decay, self.l = (tile.first(steps) for tile in self.part.tiles)
+        self.before, self.states = self.gradients.states[:steps], Tile(self.gradients.states[1 : steps + 1])
+        self.forward = list(zip(self.states.rows, self.decay.rows, self.before.unbind(0), strict=True))
+        self.back = list(zip(self.l.rows[:-1], self.decay.rows[1:], self.l.rows[1:], strict=True))[::-1]
+        rows = len(self.gy_row)
+        self.over_state, self.over_steps = ones[:rows, :, : len(self.part.rates)], ones[0, :, :rows]
+
+    def run(self, start: Tensor) -> None:
+        part, decay, states, l, adjoint = self.part, self.decay, self.states, self.l, self.gradients.adjoint
+        part.decays(self.step, decay)
+        self.before[0].copy_(start)
+        torch.mul(self.B, self.written, out=states.full)
+        for state, a, previous in self.forward:
+            state.addcmul_(a, previous)
+        torch.bmm(self.gy_row, states.turned, out=self.grad_C)
+        torch.mul(self.C, self.gy, out=l.full)
+        l.rows[-1].add_(adjoint)
+        for row, a, following in self.back:
+            row.addcmul_(a, following)
+        torch.bmm(self.written_row, l.turned, out=self.grad_B)
+        torch.bmm(self.B_row, l.flat, out=self.through_write)
+        through = decay.full.mul_(l.full)  # dL/dh_{t-1} by way of h_t
+        adjoint.copy_(through[0])
+        through.mul_(self.before)  # dL/d(dt_t A)
+        torch.mul(through, part.A, out=l.full)
+        torch.bmm(self.over_state, l.flat, out=self.through_decay)
+        through.mul_(self.step)
+        self.gradients.rates.addmm_(self.over_steps, through.view(len(self.gy_row), -1))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 FORWARD = 400 << 10, 2  # bytes of one tile, and the steps it should at least have: the forward pass uses two at a time,
-BACKWARD = 800 << 10, 8  # the backward pass three, and keeps the state before each
+BACKWARD = 400 << 10, 8  # the backward pass three, and keeps the state before each
 STEPS = 64  # most steps of a tile
 SPAN = 64  # steps whose inputs are prepared and whose outputs are stored at once
 
@@ -56,7 +56,7 @@ class Part:
         self.A = A[channels].T.contiguous()
         self.rates = self.A if scale == 1 else self.A * scale
         self.batch = self.x.shape[1]
-        self.tiles = [Tile(self.x.new_empty(steps, self.batch, *self.rates.shape)) for _ in range(3)]
+        self.tiles = [Tile(self.x.new_empty(steps, self.batch, *self.rates.shape)) for _ in range(2)]
 
     def of(self, tensor: Tensor) -> Tensor:
         """This part of a (batch, time, channels) tensor, time first."""
