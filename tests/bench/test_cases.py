@@ -87,6 +87,8 @@ PROMISED = {
         for view in ("scan, forward", *views.LINEAR)
     ),
     *((f"trace-{k}", "units", "mixerlens", 1.3, "plain forward") for k in ("llama", "mamba", "mamba2", "qwen3_next")),
+    *((f"explain-{time}", "units", way, bound, "one forward")
+      for time in (784, 16384) for way, bound in (("gate form", 2), ("pairs of 32 waves", 40))),
     ("import", "excess", "mixerlens", 1, "import torch"),
     ("demo-smollm", "seconds", "mixerlens", 120, ""),
 }  # fmt: skip
