@@ -1,0 +1,180 @@
+"""Orders of whole stacks against Cauchy sums over complex forwards, nested derivatives, and known radii."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import erf
+from torch import nn
+from torch.func import jvp
+
+from explicit.dense import tiny
+from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.explicit.jet_rules import Jet
+from mixerlens.explicit.jets import radius_found, stack_orders
+
+F = nn.functional
+
+
+def complex_forward(model, z: np.ndarray) -> np.ndarray:
+    """The classifier on complex inputs (time, channels), continued analytically, with dense Toeplitz matrices."""
+    w = {name: p.detach().numpy() for name, p in model.named_parameters()}
+    x = z @ w["encoder.weight"].T + w["encoder.bias"]
+    lag = np.arange(len(z))[:, None] - np.arange(len(z))
+    for n, layer in enumerate(model.layers):
+        u = x
+        if model.config.norm == "layer":
+            centred = x - x.mean(1, keepdims=True)
+            u = centred / np.sqrt((centred**2).mean(1, keepdims=True) + layer.norm.eps)  # no conjugate: analytic
+            u = u * w[f"layers.{n}.norm.weight"] + w[f"layers.{n}.norm.bias"]
+        k = layer.s4d.kernel(len(z)).detach().numpy()
+        y = np.einsum("htj,jh->th", np.where(lag >= 0, k[:, lag], 0), u) + w[f"layers.{n}.s4d.D"] * u
+        g = y * (1 + erf(y / math.sqrt(2))) / 2
+        o = g @ w[f"layers.{n}.output.weight"].T + w[f"layers.{n}.output.bias"]
+        value, gate = np.split(o, 2, axis=1)
+        x = x + value / (1 + np.exp(-gate))
+    return x.mean(0) @ w["head.weight"].T + w["head.bias"]
+
+
+@pytest.mark.parametrize(("norm", "about"), [("none", 0), ("none", 1), ("layer", 0), ("layer", 1)])
+def test_a_classifier_against_cauchy_sums(norm, about):
+    model = tiny(layers=2, norm=norm)
+    direction = torch.randn(1, 10, 2, dtype=torch.float64)
+    reference = torch.randn(1, 10, 2, dtype=torch.float64) if about else None
+    found = stack_orders(model, direction, 12, reference)
+    circle, count = 0.4 * found.radius, 48
+    start = np.zeros((10, 2)) if reference is None else reference[0].numpy()
+    turns = np.exp(2j * np.pi * np.arange(count) / count)
+    values = np.stack([complex_forward(model, start + circle * turn * direction[0].numpy()) for turn in turns])
+    for p in range(13):
+        want = (values * turns[:, None] ** -p).mean(0)
+        assert np.abs(want.imag).max() < 1e-14  # f_p circle^p is real
+        np.testing.assert_allclose(found.orders[p, 0] * circle**p, want.real, rtol=0, atol=1e-14)
+    inside = 0.2 * found.radius
+    want = model(direction * inside + (0 if reference is None else reference))
+    np.testing.assert_allclose(found.at(inside), want.detach(), rtol=0, atol=1e-8)
+
+
+class ByHand(nn.Module):
+    """LayerNorm in plain operations: nested forward derivatives of torch's own are wrong from order 2 on."""
+
+    def forward(self, x):
+        x = x - x.mean(-1, keepdim=True)
+        return x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5)
+
+
+STACKS = {
+    "mlp": nn.Sequential(nn.Linear(3, 5), nn.GELU(), nn.Linear(5, 4), ByHand(), nn.SiLU(), nn.Linear(4, 2)),
+    "tanh gelu": nn.Sequential(nn.Linear(3, 5), nn.GELU(approximate="tanh"), nn.Linear(5, 2), nn.Tanh()),
+    "gates": nn.Sequential(nn.Linear(3, 5), nn.Sigmoid(), nn.RMSNorm(5), nn.Softplus(), nn.Linear(5, 2)),
+    "softmax": nn.Sequential(nn.Linear(3, 5), nn.Softmax(-1), nn.Linear(5, 2)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(STACKS))
+def test_stacks_against_nested_derivatives(name):
+    torch.manual_seed(0)
+    stack = STACKS[name].double()
+    for parameter in stack.parameters():
+        nn.init.normal_(parameter)
+    reference, direction = torch.randn(2, 4, 3, dtype=torch.float64)
+    found = stack_orders(stack, direction, 4, reference)
+    along = lambda s: stack(reference + s * direction)
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    for p in range(5):
+        np.testing.assert_allclose(found.orders[p], along(zero).detach() / math.factorial(p), rtol=1e-10, atol=1e-11)
+        if p < 4:
+            along = lambda s, f=along: jvp(f, (s,), (one,))[1]
+
+
+def test_the_native_layer_norm_against_its_plain_form_and_differences():
+    torch.manual_seed(0)
+    reference, direction = torch.randn(2, 4, 3, dtype=torch.float64)
+    norm, step = nn.LayerNorm(3).double(), 1e-4
+    found, plain = (stack_orders(module, direction, 8, reference).orders for module in (norm, ByHand()))
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
+    around = [norm(reference + s * direction).detach() for s in (-step, 0, step)]
+    second = (around[0] - 2 * around[1] + around[2]) / (2 * step**2)
+    np.testing.assert_allclose(found[2], second, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_convolution_and_plain_arithmetic():
+    torch.manual_seed(0)
+    kernel, u = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+
+    def model(x):
+        convolved = torch.fft.irfft(torch.fft.rfft(x, n=16) * torch.fft.rfft(kernel, n=16), n=16)[:8]
+        scores = convolved.unsqueeze(1) @ convolved.unsqueeze(0)
+        read = torch.softmax(scores, -1) @ convolved[:, None]
+        return (
+            (2 - kernel * x) / (3 + x**2)
+            - kernel / (1 + torch.exp(-x))
+            + (kernel - x)
+            + read[:, 0] * torch.rsqrt(4 + x)
+        )
+
+    found = stack_orders(model, u, 30)
+    np.testing.assert_allclose(found.at(0.1), model(0.1 * u), rtol=1e-12)
+
+
+KNOWN = {
+    "silu": (F.silu, math.pi),
+    "gelu_tanh": (lambda x: F.gelu(x, approximate="tanh"), 2.826868),
+    "pole": (lambda x: 1 / (1.5 + x) + 1 / (2 + x), 1.5),
+    "pair": (lambda x: torch.sigmoid(3 * x + 2), math.hypot(math.pi, 2) / 3),
+    "branch": (lambda x: torch.rsqrt(1 + x * x), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_the_radius_found_is_the_nearest_singularity(name):
+    function, want = KNOWN[name]
+    found = stack_orders(function, torch.ones(1, dtype=torch.float64), 24)
+    assert found.radius == pytest.approx(want, rel=0.02 if name == "branch" else 1e-3)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_about_zero_a_norm_leaves_a_hundredth_of_the_input(norm):
+    torch.manual_seed(0)
+    block = norm(6, eps=1e-5).double()
+    stack = nn.Sequential(block, nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 3)).double()
+    u = 0.3 * torch.randn(1, 6, dtype=torch.float64)
+    found = stack_orders(stack, u, 24)
+    spread = u.var(correction=0) if norm is nn.LayerNorm else (u**2).mean()
+    want = float((1e-5 / spread).sqrt())  # where the variance of s u is -eps
+    assert stack_orders(block, u, 24).radius == pytest.approx(want, rel=0.02)
+    assert found.radius == pytest.approx(want, rel=0.15)  # GELU of a branch point is an essential singularity
+    assert 3e-3 < found.radius < 3e-2
+    with pytest.raises(UnsupportedError, match=r"series about 0 has radius 0\.0.* expand about a reference input"):
+        found.at(1.0)
+    about = stack_orders(stack, 0.1 * torch.randn(1, 6, dtype=torch.float64), 24, u)
+    assert about.radius > 1
+
+
+def test_an_entire_stack_has_no_singularity_and_a_polynomial_no_tail():
+    u = torch.ones(1, dtype=torch.float64)
+    found = [stack_orders(F.gelu, u, order).radius for order in (16, 40, 80)]
+    assert found[0] < found[1] < found[2] and found[2] > 7
+    assert stack_orders(lambda x: x**3 + 2 * x, u, 12).radius == math.inf
+
+
+def test_json_and_refusals():
+    u = torch.ones(2, dtype=torch.float64)
+    record = stack_orders(F.silu, u, 9).to_json()
+    assert len(record["orders"]) == 10 and record["about"] == "0" and "not proved" in record["labels"]["radius"]
+    with pytest.raises(UnsupportedError, match="no rule carries a series through torch's relu; there are linear maps"):
+        stack_orders(F.relu, u)
+    with pytest.raises(UnsupportedError, match="torch's requires_grad"):
+        stack_orders(lambda x: x * x.requires_grad, u)
+    with pytest.raises(UnsupportedError, match=r"in float64, as model\.double"):
+        stack_orders(nn.Linear(2, 2), u)
+    with pytest.raises(UnsupportedError, match="the model returns Tensor, no series"):
+        stack_orders(lambda x: u, u)
+    with pytest.raises(InputError, match="must have one shape"):
+        stack_orders(F.silu, u, 4, torch.zeros(3))
+    with pytest.raises(InputError, match="a radius needs orders up to 8"):
+        radius_found(torch.ones(5, 1, dtype=torch.float64))
+    assert Jet([u]).shape == (2,)
