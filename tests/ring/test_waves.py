@@ -7,9 +7,21 @@ import math
 import pytest
 import torch
 
+from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.evolution import Diagonal
 from mixerlens.families import FAMILIES, legs_normal_plus_low_rank
-from mixerlens.ring import circulant, dispersion, from_modes, from_ssm, history, participation_ratio, survey, waves
+from mixerlens.ring import (
+    RingNetwork,
+    circulant,
+    dispersion,
+    from_modes,
+    from_ssm,
+    history,
+    participation_ratio,
+    survey,
+    waves,
+)
 
 N = 64
 n = torch.arange(N, dtype=torch.float64)
@@ -76,6 +88,22 @@ def test_mamba_diffuses_and_nothing_travels():
     assert bool(found.dispersion.lap_time.isinf().all())
     assert bool(found.quarter.isnan().all())
     assert found.to_json()["dispersion"]["lap_time"] == [None] * 3
+
+
+def test_complex_modes_with_a_clock_carry_waves_again():
+    """What Mamba-1 would be with S4D-Lin's rates (Mamba-3's direction): one ring, warped clock, a travelling pulse."""
+    torch.manual_seed(0)
+    steps = 0.02 + 0.06 * torch.rand(1, 60, 1, dtype=torch.float64)
+    key, query = (torch.randn(1, 60, 1, 16, dtype=torch.complex128) for _ in range(2))
+    mixer = CoefficientDynamics(query=query, key=key, evolution=Diagonal(rate=LIN[None, :16], step_size=steps))
+    network = RingNetwork.from_ssm(mixer)
+    assert network.error < 1e-12
+    found = waves(network, nulls=3)
+    assert bool(found.travels)
+    passed = torch.cat([torch.zeros(1), steps[0, 1:, 0].cumsum(0)])[found.tokens[:, 0]]
+    want = -(passed * 16 / 2)  # S4D-Lin: N / 2 nodes a unit of time, towards smaller j
+    apart = (found.displacement[:, 0] - want + 8) % 16 - 8
+    assert float(apart.abs().max()) < 0.51
 
 
 def test_the_past_is_folded_modulo_one_lap():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float, Inexact, Int
@@ -76,6 +77,13 @@ class RingNetwork:
     scale: float | None = 1.0
     order: Int[Tensor, "rings nodes"] | None = field(default=None, repr=False)
     error: float = float("nan")
+
+    @staticmethod
+    def from_ssm(layer: Any, **options: Any) -> RingNetwork:
+        """The ring of a layer, checked against it; see `mixerlens.ring.from_ssm`, which takes the same arguments."""
+        from mixerlens.ring.convert import from_ssm
+
+        return from_ssm(layer, **options)
 
     @property
     def rings(self) -> int:
