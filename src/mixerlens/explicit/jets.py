@@ -37,7 +37,7 @@ _SINGULARITIES = 4  # a conjugate pair and its mirror image
 class StackOrders(Record):
     """orders (order + 1, *output): f_p. radius: found from their growth. about: "0" or "a reference input"."""
 
-    orders: Float64[Tensor, orders * output] = field(repr=False)
+    orders: Float64[Tensor, "orders ..."] = field(repr=False)
     radius: float
     about: str
 
@@ -54,7 +54,7 @@ class StackOrders(Record):
     def sizes(self) -> Float64[Tensor, " orders"]:
         return self.orders.flatten(1).norm(dim=1)
 
-    def at(self, s: float) -> Float64[Tensor, ...]:
+    def at(self, s: float) -> Float64[Tensor, "*shape"]:
         """sum_p f_p s^p, in Horner's way. Raises UnsupportedError at or beyond the radius found."""
         if abs(s) >= self.radius:
             raise UnsupportedError(
@@ -74,9 +74,9 @@ class StackOrders(Record):
 @torch.no_grad()
 def stack_orders(
     model: Callable[[Any], Any],
-    direction: Float[Tensor, ...],
+    direction: Float[Tensor, "*shape"],
     order: int = 12,
-    reference: Float[Tensor, ...] | None = None,
+    reference: Float[Tensor, "*shape"] | None = None,
 ) -> StackOrders:
     """Orders 0 .. order of the model along a direction, about a reference input or 0.
 
@@ -104,7 +104,7 @@ def stack_orders(
     return StackOrders(found[: order + 1], radius_found(found), about)
 
 
-def radius_found(orders: Float64[Tensor, orders * output]) -> float:
+def radius_found(orders: Float64[Tensor, "orders ..."]) -> float:
     """The radius of convergence that orders 0 .. P suggest; infinite where the later ones are zero.
 
     Raises InputError for less than 8 orders above 0.
