@@ -47,7 +47,7 @@ def waves(
         reasons = sorted({each.reason for each in measured.values()})
         raise UnsupportedError(f"no mixer of {run.model} is a ring: {reasons[0]}")
     if figure is not None:
-        draw(found, figure)
+        draw(found, figure, unit=unit_of(trace))
     if not json:
         unit = unit_of(trace)
         show_table(

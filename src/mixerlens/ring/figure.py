@@ -23,11 +23,12 @@ INK, WAVE, NULL = "#222222", "#0072b2", "#d55e00"
 FORMATS = ("png", "pdf", "svg")
 
 
-def draw(surveys: Mapping[str, Survey], path: str | Path, *, rows: int = 6) -> Path:
+def draw(surveys: Mapping[str, Survey], path: str | Path, *, rows: int = 6, unit: str = "token") -> Path:
     """One row a mixer, at most ``rows``: a pulse on the ring, the same in a random order, the nodes that carry it,
     its frequencies around the ring, and what the ring remembers.
 
-    Of each mixer the ring with the middle lap is shown. Raises InputError without matplotlib, without a mixer,
+    Of each mixer the ring with the middle lap is shown; ``unit`` is what its
+    sequence is made of. Raises InputError without matplotlib, without a mixer,
     or for a path that is no .png, .pdf or .svg or cannot be written.
     """
     target, plt = drawable(path)
@@ -39,7 +40,7 @@ def draw(surveys: Mapping[str, Survey], path: str | Path, *, rows: int = 6) -> P
             len(shown), 5, figsize=(14, 2.6 * len(shown) + 0.5), squeeze=False, layout="constrained"
         )
         for line, (name, found) in zip(axes, shown, strict=True):
-            _row(figure, line, name, found)
+            _row(figure, line, name, found, unit)
         try:
             kind = target.suffix.lower()[1:]
             return write_whole(target, lambda part: figure.savefig(part, format=kind, dpi=150, metadata=_plain(kind)))
@@ -67,12 +68,12 @@ def _plain(kind: str) -> dict[str, Any]:
     return {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
 
 
-def _row(figure: Any, line: Any, name: str, found: Survey) -> None:
+def _row(figure: Any, line: Any, name: str, found: Survey, unit: str) -> None:
     ring = _middle(found.waves)
     w, d, nodes = found.waves, found.waves.dispersion, found.ring.nodes
     lap = float(d.lap_time[ring])
     laps = torch.arange(len(w.tokens)) / LAP if math.isfinite(lap) else w.tokens[:, ring]
-    unit = "laps" if math.isfinite(lap) else "tokens"
+    scale = "laps" if math.isfinite(lap) else f"{unit}s"
     pictures = ((w.space_time, f"{name}, head {found.heads[ring]}"), (w.shuffled, "the same, modes in a random order"))
     for axis, (picture, title) in zip(line, pictures, strict=False):
         size = picture[:, ring]
@@ -81,29 +82,29 @@ def _row(figure: Any, line: Any, name: str, found: Survey) -> None:
             shown, aspect="auto", origin="lower", cmap="cividis", vmin=0, vmax=1, interpolation="nearest",
             extent=(0, float(laps[-1]), -0.5, nodes - 0.5),
         )  # fmt: skip
-        axis.set(title=title, xlabel=f"time, {unit}", ylabel="node")
+        axis.set(title=title, xlabel=f"time, {scale}", ylabel="node")
     figure.colorbar(image, ax=line[1], label="|z|, share of its peak")
     top = float(torch.maximum(w.participation, w.null)[:, ring].max())
     line[2].plot(laps, w.participation[:, ring], color=WAVE, label="sorted")
     line[2].plot(laps, w.null[:, ring], color=NULL, linestyle="--", label=f"mean of {w.nulls} random orders")
     line[2].set(
-        title="nodes that carry the pulse", xlabel=f"time, {unit}", ylabel="participation ratio", ylim=(0, 1.4 * top)
+        title="nodes that carry the pulse", xlabel=f"time, {scale}", ylabel="participation ratio", ylim=(0, 1.4 * top)
     )
     line[2].legend(frameon=False, loc="upper left")
     line[3].plot(d.frequency[ring], ".", color=WAVE, markersize=3)
     line[3].axhspan(-math.pi, math.pi, color="#eeeeee", zorder=0)
-    speed = f"lap {lap:,.0f} tokens, {float(d.lap_decay[ring]):.2g} left" if math.isfinite(lap) else "nothing moves"
-    line[3].set(title=speed, xlabel="mode around the ring", ylabel="frequency, rad / token")
+    speed = f"lap {lap:,.0f} {unit}s, {float(d.lap_decay[ring]):.2g} left" if math.isfinite(lap) else "nothing moves"
+    line[3].set(title=speed, xlabel="mode around the ring", ylabel=f"frequency, rad / {unit}")
     if found.history is None:
         line[4].text(
-            0.5, 0.5, "the network changes\nwith the token", ha="center", va="center", transform=line[4].transAxes
+            0.5, 0.5, f"the network changes\nwith the {unit}", ha="center", va="center", transform=line[4].transAxes
         )
         line[4].set_axis_off()
         return
     h = found.history
     line[4].plot(h.linear[:, ring], color=WAVE, label="all nodes, best reading")
-    line[4].plot(h.at_node[:, ring], color=NULL, linestyle="--", label="the node where its wave stands")
-    line[4].set(title="error of reading the past", xlabel="lag, tokens", ylabel="share of variance", ylim=(0, 1.4))
+    line[4].plot(h.at_node[:, ring], color=NULL, linestyle="--", label="the node its wave is at")
+    line[4].set(title="error of reading the past", xlabel=f"lag, {unit}s", ylabel="share of variance", ylim=(0, 1.4))
     line[4].legend(frameon=False, loc="upper left")
 
 
