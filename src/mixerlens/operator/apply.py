@@ -82,7 +82,9 @@ def _transposed(d: CoefficientDynamics, cotangents: Tensor) -> Tensor:
     if d.time_invariant:
         return toeplitz.correlate(*_promote(toeplitz.kernel(d), cotangents))
     if d.recurrent:
-        return scan.numerators(d, cotangents / normalizer_rows(d), transposed=True)[0]
+        if type(d.normalizer) is not NoNormalizer:
+            cotangents = cotangents / normalizer_rows(d)
+        return scan.numerators(d, cotangents, transposed=True)[0]
     dtype = _result(d, cotangents)
     batch = max(d.batch, cotangents.shape[0])
     total = wide(torch.zeros(batch, d.heads, *cotangents.shape[2:], dtype=dtype, device=cotangents.device))

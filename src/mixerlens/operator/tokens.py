@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,48 +14,86 @@ from mixerlens.shapes import spread, tile, wide
 
 
 class Tokens:
-    """What the tokens of a span bring: query, key (time, batch | 1, 1, dim | 1, heads | 1) and gate, the scaling,
-    (time, batch | 1, 1, 1, heads | 1). It is 0 at padding, and so is the decay where a segment begins."""
+    """What ``count`` tokens bring, in memory that serves one span after the other: ``load`` fills it.
 
-    def __init__(self, d: CoefficientDynamics, lo: int, hi: int, room: Tensor) -> None:
-        kind, self._room, self._rate = room.dtype, room, None
-        gate = torch.ones(1, 1, hi - lo, device=d.device) if d.scaling is None else tile(d.scaling, lo, hi)
-        rows = (*(spread(tile(x, lo, hi), d.heads) for x in (d.query, d.key)), gate.unsqueeze(-1))
-        self.query, self.key, self.gate = (_ahead(x.to(kind)) for x in rows)
-        self.keeps: Tensor | None = None
-        if d.support.segments is not None:
-            segments = d.support.segments.to(d.device).mT[..., None, None, None]  # (time, batch, 1, 1, 1)
-            here, before = segments[lo:hi], torch.cat([segments[max(lo - 1, 0)][None], segments[lo : hi - 1]])
-            self.keeps, self.gate = (here == before) & (here >= 0), self.gate * (here >= 0)
-        e = d.evolution
-        if isinstance(e, Diagonal) and e.rate is not None and e.step_size is not None and e.rate.shape[1] == 1:
-            self._rate = wide(_ahead(tile(e.rate, lo, lo + 1))).contiguous()
-            self._given = _ahead(tile(e.step_size, lo, hi).unsqueeze(-1)).contiguous()
+    query, key (time, batch | 1, 1, dim, heads | 1); gate, the scaling, (time, batch | 1, 1, 1, heads | 1). The gate is
+    0 at padding, and so is the decay where a segment begins.
+    """
+
+    def __init__(self, d: CoefficientDynamics, count: int, kind: torch.dtype) -> None:
+        self._dynamics, self._count, e = d, count, d.evolution
+        self._rate: Tensor | None = None
+        self._spare: Tensor | None = None
+        if isinstance(e, Diagonal) and e.rate is not None and e.rate.shape[1] == 1:
+            self._rate = wide(_ahead(tile(e.rate, 0, 1))).contiguous()
+        *rows, given = self._inputs(0)
+        self.query, self.key, self.gate = (x.new_empty(x.shape, dtype=kind) for x in rows)
+        self._given = given.new_empty(given.shape, dtype=wide(given[:0]).dtype)
+        self._keeps = None if d.support.segments is None else self.gate.new_empty(count, d.batch, 1, 1, 1)
+
+    def load(self, lo: int) -> None:
+        """From now on these are the tokens from ``lo`` on."""
+        for held, x in zip((self.query, self.key, self.gate, self._given), self._inputs(lo), strict=True):
+            held.copy_(x)
+        if self._keeps is not None:
+            assert self._dynamics.support.segments is not None
+            segments = self._dynamics.support.segments.to(self.gate.device).mT[..., None, None, None]
+            here = segments[lo : lo + self._count]  # (time, batch, 1, 1, 1)
+            before = torch.cat([segments[max(lo - 1, 0)][None], here[:-1]])
+            self._keeps.copy_((here == before) & (here >= 0))
+            self.gate = self.gate * (here >= 0)
+
+    def decays(self, tokens: slice, room: Tensor) -> Decays:
+        """The decays of some of these tokens. Formed where it is needed: in `room`, if that has their shape, else in
+        memory that all of them share."""
+        given, keeps = self._given[tokens], None if self._keeps is None else self._keeps[tokens]
+        if self._rate is None and keeps is None:
+            return Decays(given, None, None, given)
+        if keeps is not None:  # steps that sequences share are no longer shared
+            given = given.expand(torch.broadcast_shapes(given.shape, keeps.shape))
+        shape = given.shape if self._rate is None else torch.broadcast_shapes(given.shape, self._rate.shape)
+        dtype = given.dtype if self._rate is None else self._rate.dtype
+        if room.shape != shape or room.dtype != dtype:
+            if self._spare is None or len(self._spare) < shape[0]:
+                self._spare = given.new_empty(shape, dtype=dtype)
+            room = self._spare[: shape[0]]
+        return Decays(given, self._rate, keeps, room)
+
+    def _inputs(self, lo: int) -> Iterator[Tensor]:
+        """Query, key, scaling, and decays or the steps that they are formed from."""
+        d, hi, e = self._dynamics, lo + self._count, self._dynamics.evolution
+        for x in (d.query, d.key):
+            yield _ahead(spread(once(tile(x, lo, hi)), d.heads))
+        gate = torch.ones(1, 1, self._count, device=d.device) if d.scaling is None else tile(d.scaling, lo, hi)
+        yield _ahead(gate.unsqueeze(-1))
+        if self._rate is not None:
+            assert isinstance(e, Diagonal) and e.step_size is not None
+            yield _ahead(tile(e.step_size, lo, hi).unsqueeze(-1))
         else:
             assert isinstance(e, Diagonal | Scalar)
             a = e.factor(lo, hi)
-            self._given = _ahead(a.unsqueeze(-1) if isinstance(e, Scalar) else a).contiguous()
-        turns = self._rate is not None and self._rate.is_complex()
-        forming = wide(room[:0]).dtype if turns else kind  # phases of single precision would be off
-        self._narrow = self._given.to(forming), None if self._rate is None else self._rate.to(forming)
+            yield _ahead(a.unsqueeze(-1) if isinstance(e, Scalar) else a)
 
-    def decays(self, tokens: slice) -> Tensor:
-        """a (time, batch | 1, 1, dim | 1, heads | 1) of some tokens of the span, to be overwritten."""
-        given, rate = self._narrow
-        a = given[tokens]
-        if rate is None:
-            return a.clone() if self.keeps is None else a * self.keeps[tokens]
-        shape = torch.Size([a.shape[0], max(a.shape[1], rate.shape[1]), 1, rate.shape[3], a.shape[4]])
-        room = self._room[: shape[0]]
-        own = room.shape == shape and room.dtype == rate.dtype
-        a = torch.mul(a, rate, out=room if own else None).exp_().to(room.dtype)
-        return a if self.keeps is None else a * self.keeps[tokens]
 
-    def total(self, tokens: slice) -> Tensor:
-        """The product of their decays in float64 (complex128): (batch | 1, 1, dim | 1, heads | 1)."""
-        a = wide(self._given[tokens])
-        total = a.prod(0) if self._rate is None else (a.sum(0) * self._rate[0]).exp_()
-        return total if self.keeps is None else total * self.keeps[tokens].all(0)
+@dataclass(frozen=True, eq=False)
+class Decays:
+    """a (time, batch | 1, 1, dim | 1, heads | 1) of some tokens, in `formed` once it is asked for."""
+
+    given: Tensor
+    rate: Tensor | None
+    keeps: Tensor | None
+    formed: Tensor
+
+    def form(self) -> None:
+        if self.rate is not None:
+            torch.mul(self.given, self.rate, out=self.formed).exp_()
+        if self.keeps is not None:
+            torch.mul(self.given if self.rate is None else self.formed, self.keeps, out=self.formed)
+
+
+def once(x: Tensor) -> Tensor:
+    """(batch, heads, ...) with one head where all of them are the same numbers in memory."""
+    return x[:, :1] if x.stride(1) == 0 else x
 
 
 def _ahead(x: Tensor) -> Tensor:

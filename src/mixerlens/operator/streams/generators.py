@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.operator.apply import normalizer_rows
+from mixerlens.operator import apply
 from mixerlens.operator.streams import logs
 from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.maps import Maps, maps
@@ -174,7 +174,7 @@ def _picked(parts: list[Tensor], dims: Tensor) -> Tensor:
 def row_factors(d: CoefficientDynamics, weight: Tensor | None) -> Tensor | None:
     """Weight / eta of every row, (batch | 1, heads | 1, time, 1), float64; None where all are 1."""
     one = torch.ones(1, 1, d.time, 1, dtype=torch.float64, device=d.device)
-    rows = weigh(one / wide(normalizer_rows(d)), weight)
+    rows = weigh(one / wide(apply.normalizer_rows(d)), weight)
     return None if bool((rows == 1).all()) else rows
 
 
