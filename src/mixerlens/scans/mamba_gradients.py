@@ -14,7 +14,10 @@ class Gradients:
     def __init__(
         self, part: Part, grad_y: Tensor, grad_state: Tensor, into: dict[str, Tensor], kept: Tensor, every: int
     ):
-        self.part, self.grad_y, self.into, self.kept, self.every = part, part.of(grad_y), into, part.kept(kept), every
+        self.part, self.grad_y, self.kept, self.every = part, part.of(grad_y), part.kept(kept), every
+        self.grad_x, self.grad_dt = (part.of(into[name]) for name in ("x", "dt"))
+        self.grad_B, self.grad_C = (into[name][part.sequences].transpose(0, 1) for name in ("B", "C"))
+        self.grad_A = into["A"][part.channels]
         self.adjoint = part.state(grad_state).contiguous()  # dL/dh_t as seen from the steps after t
         size, channels = part.rates.shape
         self.rates = part.x.new_zeros(1, size * channels)
@@ -31,8 +34,7 @@ class Gradients:
             group.run(slice(lo, lo + group.length))
             total += self.rates
             self.rates.zero_()
-        into = self.into["A"][self.part.channels]
-        into += total.view(self.part.rates.shape).T
+        self.grad_A += total.view(self.part.rates.shape).T
 
 
 class Group:
@@ -47,18 +49,17 @@ class Group:
         self.tiles = [Steps(self, slice(lo, min(lo + part.steps, length))) for lo in range(0, length, part.steps)]
 
     def run(self, span: slice) -> None:
-        part, into, x = self.part, self.gradients.into, self.part.rows(self.part.x[span])
+        part, gradients, x = self.part, self.gradients, self.part.rows(self.part.x[span])
         torch.mul(self.step.copy_(part.dt[span].unsqueeze(2)), x, out=self.written)
-        self.gy.copy_(self.gradients.grad_y[span].unsqueeze(2))
+        self.gy.copy_(gradients.grad_y[span].unsqueeze(2))
         self.B.copy_(part.B[span])
         self.C.copy_(part.C[span])
         for tile, start in zip(reversed(self.tiles), reversed(self._starts(span)), strict=True):
             tile.run(start)
-        into_x, into_dt = (part.of(into[name])[span].unsqueeze(2) for name in ("x", "dt"))
-        torch.addcmul(self.through_decay, self.through_write, x, out=into_dt)
-        torch.mul(self.through_write, self.step, out=into_x)
-        for name, gradient in (("B", self.grad_B), ("C", self.grad_C)):
-            into[name][part.sequences, span] += gradient.squeeze(3).transpose(0, 1)
+        torch.addcmul(self.through_decay, self.through_write, x, out=gradients.grad_dt[span].unsqueeze(2))
+        torch.mul(self.through_write, self.step, out=gradients.grad_x[span].unsqueeze(2))
+        gradients.grad_B[span].add_(self.grad_B.squeeze(3))
+        gradients.grad_C[span].add_(self.grad_C.squeeze(3))
 
     def _starts(self, span: slice) -> list[Tensor]:
         """The state before each tile of the span: kept, or run again from the last kept one."""
