@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,10 +106,8 @@ def _columns(path: Path, lines: list[str]) -> Lines:
         words = line.replace(",", " ").split()
         if words:
             label = words[0]
-            try:
-                label = str(int(float(label)))
-            except (ValueError, OverflowError):
-                pass
+            with contextlib.suppress(ValueError, OverflowError):
+                label = str(int(float(label)))  # the archives write class 1 as 1.0000000e+00
             yield number, [words[1:]], label
 
 
