@@ -86,5 +86,15 @@ def test_a_head_of_zeros_has_no_error():
     json.dumps(found.to_json(), allow_nan=False)
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_it_does_not_matter_where_gradients_are_off(mode):
+    model, inputs = tiny(layers=2, norm="layer"), torch.randn(9, 2, dtype=torch.float64)
+    want = explain(model, inputs, 1, segments=3, hessian=True).to_json()
+    with mode():
+        found = explain(model.requires_grad_(False), inputs + 0, 1, segments=3, hessian=True)
+    assert found.to_json() == want
+    assert found.frozen.gradient.shape == (9, 2) and found.removal.curvature.any()
+
+
 def test_it_is_reached_from_the_package():
     assert ml.explicit.explain is explain and "explicit" in dir(ml)

@@ -102,6 +102,7 @@ class Explanation(Record):
         )
 
 
+@torch.inference_mode(False)
 def explain(
     model: Any,
     inputs: Float[Tensor, "time channels"],

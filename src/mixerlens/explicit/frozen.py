@@ -93,6 +93,7 @@ class FrozenAccount(Record):
         )
 
 
+@torch.inference_mode(False)
 def frozen_account(
     model: Any,
     inputs: Float[Tensor, "time channels"],

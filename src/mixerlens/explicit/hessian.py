@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..operator.fourier import size_for
-from .layer import Block, Forward
+from ..operator.memory import require
+from ..operator.toeplitz import convolve, correlate
+from .layer import Forward
 
 __all__ = ["segment_curvature"]
+
+_COPIES = 64  # of (time, features) a block, at most: of the pass, its gradient and one product
 
 
 def segment_curvature(
     forward: Forward, borders: tuple[int, ...], baseline: Float[Tensor, "time channels"]
 ) -> Float[Tensor, "segments segments"]:
-    """u_g^T H u_g', u_g the input less the baseline on segment g and zero elsewhere, H at the input itself."""
+    """u_g^T H u_g', u_g the input less the baseline on segment g and zero elsewhere, H at the input itself.
+
+    Raises MemoryBudgetError where the graph of the pass would not fit.
+    """
+    shape = (len(forward.blocks), *forward.x.shape)
+    require("the Hessian", *shape, dtype=torch.float64, copies=_COPIES, instead="explain without it")
     inputs = forward.inputs.clone().requires_grad_()
     moved = forward.inputs - baseline
     lengths = torch.tensor(borders, device=moved.device).diff()
@@ -32,16 +42,27 @@ def segment_curvature(
 
 
 def _logit(forward: Forward, inputs: Tensor) -> Tensor:
-    """The model once more, by operations that torch differentiates twice; its own convolution it does once."""
+    """The model once more, with convolutions that can be differentiated twice; the layer's own can be once."""
     x = forward.model.encoder(inputs)
     for block in forward.blocks:
-        x = x + _block(block, block.layer.norm(x))
+        layer = block.layer
+        u = layer.norm(x)
+        y: Any = _Convolution.apply(block.kernel, u, False)
+        mixed = layer.output(layer.activation(y + layer.s4d.D * u))
+        x = x + (torch.nn.functional.glu(mixed, dim=-1) if layer.gated else mixed)
     return forward.weight @ x.mean(0) + forward.bias
 
 
-def _block(block: Block, u: Tensor) -> Tensor:
-    size = size_for(len(u))
-    spectrum = torch.fft.rfft(u, size, dim=0) * torch.fft.rfft(block.kernel, size).T
-    y = torch.fft.irfft(spectrum, size, dim=0)[: len(u)] + block.layer.s4d.D * u
-    mixed = block.layer.output(block.layer.activation(y))
-    return torch.nn.functional.glu(mixed, dim=-1) if block.layer.gated else mixed
+class _Convolution(torch.autograd.Function):
+    """kernel * u, (time, features), or its adjoint: linear in u, each is the other's derivative at any order."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor, u: Tensor, adjoint: bool) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.adjoint = adjoint
+        return (correlate if adjoint else convolve)(kernel[None], u.T[None, ..., None])[0, ..., 0].T
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        (kernel,) = ctx.saved_tensors
+        return None, _Convolution.apply(kernel, cotangent, not ctx.adjoint), None

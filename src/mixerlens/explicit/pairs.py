@@ -8,7 +8,8 @@ is what the encoder's bias, those of earlier blocks and the baseline launch. ome
 the last block's output map. The interactions are those of the last block's activation; earlier blocks, norms and the
 last GLU are held as in the gate form.
 
-Since curvature(y) sees all waves, A is bookkeeping of this pass; `removal` says what happens without a segment.
+Since curvature(y) sees all waves, A is bookkeeping of this pass, its diagonal too; `removal` says what happens without
+a segment. Diagonal and rest often cancel almost wholly: shares of them in percent would say nothing.
 """
 
 from __future__ import annotations
