@@ -110,6 +110,7 @@ def chebyshev(
     values = values_of(name)(ranges[:, None] * torch.cos(angles))
     every = values @ torch.cos(angles[:, None] * torch.arange(most + 1)) * (2 / (most + 1))
     every[:, 0] /= 2
+    every[:, 3 - analytic(name).parity :: 2] = 0  # but for rounding they are: the rest is even or odd
     sizes = every.abs()
     left = _from(sizes) - sizes  # sum over k > n
     tail = 2 * bernstein(name, widest, most)  # it grows with the range
