@@ -8,7 +8,7 @@ import torch
 
 from explicit.dense import Dense, cut, tiny
 from explicit.test_gate import ACTIVATIONS, NORMS, OUTPUTS
-from mixerlens.errors import InputError
+from mixerlens.errors import InputError, MemoryBudgetError
 from mixerlens.explicit.layer import record
 from mixerlens.explicit.pairs import pair_form, segment_borders
 from mixerlens.models.s4d import load_s4d
@@ -94,6 +94,14 @@ def test_segments():
     assert segment_borders(2, 32) == (0, 1, 2)
     with pytest.raises(InputError, match="segments 0: at least one"):
         pair_form(record(tiny(), torch.zeros(5, 2)), 0)
+
+
+def test_more_waves_than_memory(monkeypatch):
+    forward = record(tiny(), torch.zeros(2000, 2))
+    monkeypatch.setenv("MIXERLENS_MEMORY_BUDGET", str(2**20))
+    with pytest.raises(MemoryBudgetError, match=r"a chunk of the waves needs .* ask for fewer segments"):
+        pair_form(forward, 2000)
+    assert len(pair_form(forward, 50).linear) == 51
 
 
 def test_json_has_labels_and_strict_numbers():

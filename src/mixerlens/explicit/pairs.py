@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..measures.record import Record
+from ..operator.memory import require
 from .carry import CHUNK, CarriedSystem
 from .layer import Block, Forward
 
@@ -108,11 +109,14 @@ def pair_form(
     baseline: an input that counts as none, zero unless given; its waves join the bias wave.
     Time O(segments length), memory O(segments (chunk + modes)) a feature beside the recorded pass.
 
-    Raises InputError for less than one segment, or a baseline of another shape or with numbers that are not finite.
+    Raises InputError for less than one segment, or a baseline of another shape or with numbers that are not finite;
+    MemoryBudgetError for so many segments that a chunk of them does not fit.
     """
     borders = segment_borders(len(forward.x), segments)
     baseline = _baseline(forward.inputs, baseline)
     time, waves = len(forward.x), len(borders)
+    shape = (waves, CHUNK, forward.x.shape[1])
+    require("a chunk of the waves", *shape, dtype=torch.float64, copies=8, instead="ask for fewer segments")
     last = forward.blocks[-1]
     omega, constant = last.reading(forward.cotangent)
     gains = omega * last.layer.activation.curvature(last.y)
