@@ -11,7 +11,7 @@ from torch import Tensor
 from mixerlens.errors import InputError
 from mixerlens.evolution.base import Factors
 from mixerlens.evolution.correction import ScalarChain, StillChain, aligned, corrected
-from mixerlens.evolution.erasure import erased
+from mixerlens.evolution.erasure import erased, own
 from mixerlens.evolution.scalar import Decayed
 from mixerlens.shapes import spread, tile, wide
 
@@ -44,17 +44,16 @@ class Delta(Decayed):
         return state if self.scalar is None else self.scalar.step(state, t)
 
     def factors(self, query: Tensor, key: Tensor, lo: int, hi: int) -> Factors:
-        tiles = [tile(self.beta, lo, hi), tile(self.direction, lo, hi), query, key]
-        if self.scalar is None:
-            beta, w, query_, key_ = aligned(*tiles)
-            chain = StillChain()
-        else:
-            a, beta, w, query_, key_ = aligned(self.scalar.factor(lo, hi), *tiles)
-            chain, beta = ScalarChain(a), a * beta
-        graph = torch.is_grad_enabled() and any(x.requires_grad for x in (query_, key_, w, beta))
-        if not graph and not w.is_complex() and w.shape == key_.shape and torch.equal(w, key_):
-            w, query_, beta = torch.broadcast_tensors(w, query_, beta.unsqueeze(-1))
-            return erased(chain, query_, w, beta[..., 0]).to(query.dtype)
+        beta, w = tile(self.beta, lo, hi), tile(self.direction, lo, hi)
+        a = None if self.scalar is None else self.scalar.factor(lo, hi)
+        decays = [] if a is None else [a]
+        heads = max(x.shape[1] for x in (query, key, w, beta, *decays))
+        read, impulse, erase = (spread(x, heads) for x in (query, key, w))
+        if own(read, impulse, erase, beta, *decays):
+            return erased(a, read, impulse, beta if a is None else a * beta).to(query.dtype)
+        beta, w, query_, key_, *decays = aligned(beta, w, query, key, *decays)
+        chain = ScalarChain(decays[0]) if decays else StillChain()
+        beta = decays[0] * beta if decays else beta
         return corrected(chain, query_, key_, -beta.unsqueeze(-1) * w, w).to(query.dtype)
 
     def eigenvalues(self, lo: int = 0, hi: int | None = None) -> Tensor:

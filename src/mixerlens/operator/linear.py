@@ -15,7 +15,7 @@ from torch import Tensor
 from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.normalizer import NoNormalizer
-from mixerlens.operator import apply, blocks, scan
+from mixerlens.operator import apply, bands, blocks, scan
 from mixerlens.operator.memory import TEMPORARY
 from mixerlens.operator.reductions import room_for_map
 from mixerlens.operator.streams.buffers import Buffers
@@ -111,8 +111,20 @@ def dense(mixer: Mixer) -> Tensor:
 
     For the mixers that ``streams.fits``; not differentiable.
     """
-    m, (chunk, windows) = mixer, shape(mixer)
+    m, chunk = mixer, shape(mixer)[0]
     out = _zeros(m.batch, m.heads, m.time, m.time, dtype=m.coefficient_dtype, device=m.device)
+    (bands.write if bands.fits(m) else _squares)(m, out)
+    support = m.terms[0][0].support
+    if support.window is not None or support.segments is not None:
+        for lo in range(0, m.time, chunk):
+            hi = min(lo + chunk, m.time)
+            out[:, :, lo:hi].masked_fill_(~support.mask((lo, hi), (0, m.time), m.device), 0)
+    return out
+
+
+def _squares(m: Mixer, out: Tensor) -> None:
+    """alpha without its support into out, zero above the diagonal: blocks from merged windows, and between blocks."""
+    chunk, windows = shape(m)
     known = Generators(m, chunk, windows, Buffers(), bounded=False)
 
     def write(rows: int, columns: int, square: Square, pair: int = 0) -> None:
@@ -137,12 +149,6 @@ def dense(mixer: Mixer) -> Tensor:
             write(lo, k * length, known.against(k))
             known.back(k)
         known.keep()
-    support = m.terms[0][0].support
-    if support.window is not None or support.segments is not None:
-        for lo in range(0, m.time, chunk):
-            hi = min(lo + chunk, m.time)
-            out[:, :, lo:hi].masked_fill_(~support.mask((lo, hi), (0, m.time), m.device), 0)
-    return out
 
 
 def _zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
