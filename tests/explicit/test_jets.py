@@ -66,6 +66,19 @@ class ByHand(nn.Module):
         return x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5)
 
 
+@pytest.mark.parametrize(("output", "odd"), [("linear", False), ("glu", True)])
+def test_a_glu_brings_odd_orders_back(output, odd):
+    """GELU alone has no odd order above 1; no bias here."""
+    model = tiny(output=output)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias" in name:
+                parameter.zero_()
+    sizes = stack_orders(model, torch.randn(1, 10, 2, dtype=torch.float64), 8).sizes
+    assert (sizes[[1, 2, 4, 6, 8]] > 1e-9).all()
+    assert bool((sizes[[3, 5, 7]] > 1e-9).all()) is odd and bool((sizes[[3, 5, 7]] < 1e-18).all()) is not odd
+
+
 STACKS = {
     "mlp": nn.Sequential(nn.Linear(3, 5), nn.GELU(), nn.Linear(5, 4), ByHand(), nn.SiLU(), nn.Linear(4, 2)),
     "tanh gelu": nn.Sequential(nn.Linear(3, 5), nn.GELU(approximate="tanh"), nn.Linear(5, 2), nn.Tanh()),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
 
+from explicit.dense import tiny
 from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.explicit.layer import record
 from mixerlens.explicit.orders import Orders, orders
 from mixerlens.explicit.series import taylor
 from mixerlens.models.s4d_layer import S4D
@@ -129,6 +132,30 @@ def test_a_silent_feature_and_a_pooled_weight():
         found = block.orders("gelu", 12, series=series)
         assert abs(found.total - found.exact) <= found.bound < 1e-3
         assert not found.attribution[..., 1].any()
+
+
+def test_the_logit_of_a_classifier_by_orders():
+    """One block with a GLU, its gain held: logit = what is affine + the orders of the decoder."""
+    model, inputs = tiny(features=3, channels=1, seed=3), 0.4 * torch.randn(20, 1, dtype=torch.float64)
+    forward = record(model, inputs, target=2)
+    (block,), encoder = forward.blocks, model.encoder
+    omega, constant = block.reading(forward.cotangent)
+    wave = (inputs @ encoder.weight.T).detach()
+    bias = block.y.numpy() - np.einsum("htj,jh->th", dense_system(block), wave.numpy())
+    found = orders(
+        block.kernel, block.layer.s4d.D, wave, "gelu", omega, 12, bias=torch.from_numpy(bias), series="chebyshev"
+    )
+    residual = forward.cotangent * (wave + encoder.bias)
+    affine = float((constant + forward.bias + residual.sum()).detach())
+    assert affine + found.exact == pytest.approx(float(model(inputs[None])[0, 2].detach()), rel=1e-12)
+    assert abs(found.total - found.exact) <= found.bound < 1e-3
+
+
+def dense_system(block: Any) -> np.ndarray:
+    time = len(block.y)
+    lag = np.arange(time)[:, None] - np.arange(time)
+    dense = np.where(lag >= 0, block.kernel.numpy()[:, lag], 0)
+    return dense + block.layer.s4d.D.detach().numpy()[:, None, None] * np.eye(time)
 
 
 def test_json_and_refusals():
