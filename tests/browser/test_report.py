@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from example import HOSTILE, certificate, trace
 
+from browser.watched import Watched
 from mixerlens import report
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 WORDS = ["In", " the", " beginning", "\n", HOSTILE, "<img src=x onerror=alert(2)>", "\u202e", " God"]
 HYBRID = [("mamba", 20, 4), ("softmax_attention", 1, 8), ("gated_delta_net", 2, 6), ("bidirectional", 1, 4)]
-
-
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    message = "no Chromium found: install it (Debian: apt-get install chromium) to run the browser tests"
-    if os.environ.get("CI") and os.environ.get("MIXERLENS_REQUIRE_BROWSER") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium()
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,61 +34,6 @@ def files(tmp_path_factory) -> dict[str, Path]:
         ),
         "floats": report.write(trace([("s4d", 5, 4)], 64), certificate(), folder / "floats.html"),
     }
-
-
-class Watched:
-    """An open page with everything it said and every request it made; requests that leave the file are cut off."""
-
-    def __init__(self, browser, file: Path, width: int = 1440, scheme: str = "light", at: str = "") -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        self.page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        self.address = file.as_uri()
-        self.page.route("**/*", self._route)
-        self.page.goto(self.address + at)
-        self.page.wait_for_selector("html[data-ready]", state="attached")
-
-    def _route(self, route) -> None:
-        address = route.request.url
-        self.asked.append(address)
-        if address.split("#")[0] == self.address:
-            route.continue_()
-        else:
-            route.abort()
-
-    def figure(self, card: str):
-        """A card's heat map, scrolled to and drawn."""
-        self.page.locator(f"#{card}").evaluate("e => { e.closest('details').open = true; }")
-        self.page.locator(f"#{card}").scroll_into_view_if_needed()
-        self.page.wait_for_selector(f"#{card} figure.coefficients[data-ready]")
-        return self.page.locator(f"#{card} figure.coefficients")
-
-    def view(self, card: str) -> tuple[float, float, float, int]:
-        """What the heat map shows: first column, first row, tokens a side, tokens a cell."""
-        self.page.wait_for_timeout(60)  # a frame, in which a move is drawn
-        data = self.page.locator(f"#{card} .range").evaluate("e => ({...e.dataset})")
-        return float(data["x"]), float(data["y"]), float(data["span"]), int(data["side"])
-
-    def colours(self, card: str) -> int:
-        """How many different opaque colours the heat map shows."""
-        script = """c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, s = new Set();
-            for (let k = 0; k < d.length; k += 4) if (d[k + 3] === 255) s.add(d[k] * 65536 + d[k + 1] * 256 + d[k + 2]);
-            return s.size; }"""
-        return self.page.locator(f"#{card} canvas.plot").evaluate(script)
-
-    def quiet(self) -> None:
-        assert self.said == []
-        assert {address.split("#")[0] for address in self.asked} == {self.address}
-
-    def __enter__(self) -> Watched:
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.context.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])

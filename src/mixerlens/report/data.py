@@ -11,6 +11,7 @@ from mixerlens.errors import InputError
 from mixerlens.report.checks import Verdict, verdict
 from mixerlens.report.heads import Fact
 from mixerlens.report.layers import LayerSection, plan_layer, section
+from mixerlens.report.waves import WavePanel, wave_panel
 from mixerlens.report.words import number, plain_text, unit_of, visible
 
 MAP_BYTES = 9_000_000  # what all heat maps may take on the page, so that the file stays below 15 MB
@@ -30,6 +31,7 @@ class ReportData:
     unit: str
     time: int
     layers: list[LayerSection]
+    waves: list[tuple[LayerSection, WavePanel]]
     missing: list[tuple[str, str]]
 
     @property
@@ -46,6 +48,7 @@ class ReportData:
             "tokens": self.tokens,
             "heads": [card.picture for layer in self.layers for card in layer.cards],
             "strips": {layer.id: layer.strip for layer in self.layers if layer.strip is not None},
+            "waves": {panel.id: panel.pictures() for _, panel in self.waves},
         }
 
 
@@ -73,6 +76,7 @@ def gather(
     ]
     shown = sum(len(plan.shown) for plan in plans)
     layers = [section(plan, MAP_BYTES * len(plan.shown) // shown, unit) for plan in plans]
+    panels = [wave_panel(plan, len(plans), unit) for plan in plans]
     name = _name(info)
     return ReportData(
         title=plain_text(title or name),
@@ -84,6 +88,7 @@ def gather(
         unit=unit,
         time=time,
         layers=layers,
+        waves=[(layer, panel) for layer, panel in zip(layers, panels, strict=True) if panel is not None],
         missing=[(plain_text(path), plain_text(why)) for path, why in getattr(trace, "not_captured", {}).items()],
     )
 

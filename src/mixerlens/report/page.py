@@ -15,8 +15,9 @@ from mixerlens.errors import InputError
 from mixerlens.files import check_writable, write_whole
 from mixerlens.report.data import MAX_HEADS, ReportData, gather
 from mixerlens.report.words import glossary
+from mixerlens.ring import LINEAR_IN_DISGUISE
 
-SCRIPTS = ("colour.js", "plots.js", "heatmap.js", "page.js")
+SCRIPTS = ("colour.js", "plots.js", "heatmap.js", "ring.js", "page.js")
 # what JSON may hold and HTML may not; the line separators end a line in older scripts
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -67,6 +68,7 @@ def render(data: ReportData) -> str:
     text = environment.from_string(asset("report.html.j2")).render(
         data=data,
         glossary=glossary(data.unit),
+        disguise=LINEAR_IN_DISGUISE,
         version=__version__,
         style=Markup(style),
         script=Markup(script),

@@ -54,13 +54,21 @@ const watch = new IntersectionObserver((entries) => {
 }, { rootMargin: "500px" });
 cards.forEach((card) => watch.observe(card));
 
-function redraw() { thumbnails(); maps.forEach((map) => map.draw()); }
+const rings = [...document.querySelectorAll("details.rings")].map((panel) => new RingPlayer(panel, page.waves[panel.id]));
+const player = (panel) => rings.find((ring) => ring.panel === panel);
+const watchRings = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) if (isIntersecting) player(target).open(); else player(target).pause();
+}, { rootMargin: "200px" });
+rings.forEach((ring) => watchRings.observe(ring.panel));
+lessMotion.addEventListener("change", () => rings.forEach((ring) => ring.named()));
+
+function redraw() { thumbnails(); maps.forEach((map) => map.draw()); rings.forEach((ring) => ring.draw()); }
 let resized = 0, width = window.innerWidth;
 window.addEventListener("resize", () => {
   if (window.innerWidth === width) return; // a phone's address bar coming and going
   width = window.innerWidth;
   cancelAnimationFrame(resized);
-  resized = requestAnimationFrame(() => { strips(); cards.forEach(charts); maps.forEach((map) => map.draw()); });
+  resized = requestAnimationFrame(() => { strips(); cards.forEach(charts); maps.forEach((map) => map.draw()); rings.forEach((ring) => { ring.charts(); ring.draw(); }); });
 });
 darkScheme.addEventListener("change", redraw);
 // a browser prints without waiting, so a short report draws everything while idle; a long one says what is missing
@@ -74,14 +82,15 @@ function rest() {
 if (cards.length <= MOST_AT_ONCE) setTimeout(rest, 1500);
 
 // layers fold; links into a folded one, and printing, open it
-const layers = [...document.querySelectorAll("details.layer")];
+const layers = [...document.querySelectorAll("details.layer")], folds = [...layers, ...rings.map((ring) => ring.panel)];
 for (const layer of layers) layer.addEventListener("toggle", () => {
   if (!layer.open) return;
   layer.querySelectorAll(".card").forEach(charts);
   for (const map of maps) if (layer.contains(map.figure)) map.draw();
 });
+for (const ring of rings) ring.panel.addEventListener("toggle", () => { if (ring.panel.open) { ring.open(); ring.charts(); ring.draw(); } else ring.pause(); });
 function reveal(id) {
-  const target = id && document.getElementById(id), layer = target && target.closest("details.layer");
+  const target = id && document.getElementById(id), layer = target && target.closest("details.layer, details.rings");
   if (!layer || layer.open) return;
   layer.open = true;
   target.scrollIntoView();
@@ -108,11 +117,11 @@ for (const box of document.querySelectorAll("[data-edges]")) {
 let folded = [];
 window.addEventListener("beforeprint", () => {
   printing = true;
-  folded = layers.filter((layer) => !layer.open);
-  folded.forEach((layer) => { layer.open = true; });
-  cards.forEach(open); redraw();
+  folded = folds.filter((fold) => !fold.open);
+  folded.forEach((fold) => { fold.open = true; });
+  cards.forEach(open); rings.forEach((ring) => { ring.pause(); ring.open(); }); redraw();
 });
-window.addEventListener("afterprint", () => { printing = false; folded.forEach((layer) => { layer.open = false; }); redraw(); });
+window.addEventListener("afterprint", () => { printing = false; folded.forEach((fold) => { fold.open = false; }); redraw(); });
 thumbnails();
 strips();
 reveal(location.hash.slice(1));
