@@ -186,6 +186,8 @@ def test_json_and_refusals():
         stack_orders(nn.Linear(2, 2), u)
     with pytest.raises(UnsupportedError, match="the model returns Tensor, no series"):
         stack_orders(lambda x: u, u)
+    with pytest.raises(UnsupportedError, match="a singularity at the reference"):
+        stack_orders(torch.rsqrt, u)
     with pytest.raises(InputError, match="must have one shape"):
         stack_orders(F.silu, u, 4, torch.zeros(3))
     with pytest.raises(InputError, match="a radius needs orders up to 8"):

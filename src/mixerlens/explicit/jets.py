@@ -100,6 +100,8 @@ def stack_orders(
     if not isinstance(out, Jet):
         raise UnsupportedError(f"the model returns {type(out).__name__}, no series: its output must be one tensor")
     found = torch.stack(torch.broadcast_tensors(*out.parts))
+    if not bool(found.isfinite().all()):
+        raise UnsupportedError("the stack has no finite orders here: a singularity at the reference, or an overflow")
     about = "0" if reference is None else "a reference input"
     return StackOrders(found[: order + 1], radius_found(found), about)
 

@@ -31,9 +31,12 @@ def test_coefficients(name):
         points = [mp.expjpi(mp.mpf(2 * k) / 64) for k in range(64)]  # Cauchy sums on the circle |z| = 1 / 2
         circle = [HAND[name](p / 2) for p in points]
         want = [float(mp.re(sum(f / p**n for f, p in zip(circle, points, strict=True)) * 2**n / 64)) for n in range(20)]
+        far = [mp.expjpi(mp.mpf(2 * k) / 512) * 2 for k in range(512)]  # and on |z| = 2
+        late = [float(mp.re(sum(HAND[name](p) / p**n for p in far) / 512)) for n in (200, 201)]
     got = taylor(name, 19)
     assert got.dtype == torch.float64 and got.shape == (20,)
     np.testing.assert_allclose(got, want, rtol=4e-16, atol=1e-14)
+    np.testing.assert_allclose(taylor(name, 201)[200:], late, rtol=1e-12, atol=1e-115)
     assert taylor(name, 3).tolist() == got[:4].tolist()
 
 
@@ -112,6 +115,8 @@ def test_float64_fails_at_10_and_says_so():
     assert abs(float(value) - 10) > 1e-3  # what it would have returned
     with pytest.raises(UnsupportedError, match="needs order 2448"):
         certify("gelu", 400, 30.0, 1e-3)
+    with pytest.raises(UnsupportedError, match=r"needs order 57\d .* there are 512 here"):
+        certify("silu", 400, 3.1, 1e-3)
 
 
 @pytest.mark.parametrize("name", ["silu", "sigmoid", "softplus", "gelu_tanh"])

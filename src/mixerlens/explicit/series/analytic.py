@@ -24,9 +24,10 @@ import numpy as np
 
 from mixerlens.errors import InputError
 
-__all__ = ["ANALYTIC", "CUBIC", "Analytic", "analytic"]
+__all__ = ["ANALYTIC", "CUBIC", "SLACK", "Analytic", "analytic"]
 
 CUBIC = 0.044715  # of the tanh form of GELU: tanh(sqrt(2 / pi) (y + CUBIC y^3))
+SLACK = 1e-9  # added to the logarithm of every bound, for the rounding of the bound itself
 _SCALE = math.sqrt(2 / math.pi)
 
 

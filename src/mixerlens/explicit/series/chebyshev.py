@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mixerlens.errors import InputError, UnsupportedError
 
-from .analytic import analytic
+from .analytic import SLACK, analytic
 from .values import values_of
 
 __all__ = ["Chebyshev", "bernstein", "chebyshev"]
@@ -96,8 +96,9 @@ def chebyshev(
     ranges that are not positive and finite, UnsupportedError if the tolerance is out of reach in float64.
     """
     ranges = ranges.to(torch.float64)
-    if ranges.ndim != 1 or not bool(((ranges > 0) & ranges.isfinite()).all()):
-        raise InputError(f"ranges must be (features,), positive and finite, not {tuple(ranges.shape)} {ranges}")
+    if ranges.ndim != 1 or not ranges.numel() or not bool(((ranges > 0) & ranges.isfinite()).all()):
+        said = f"{tuple(ranges.shape)} from {float(ranges.min()):.4g} to {float(ranges.max()):.4g}"
+        raise InputError(f"ranges must be (features,), positive and finite, not {said}")
     if (degree is None) == (tolerance is None) or (degree is not None and degree < 1):
         raise InputError(f"give a degree of at least 1 or a tolerance, not degree {degree} and tolerance {tolerance}")
     widest = float(ranges.max())
@@ -116,7 +117,8 @@ def chebyshev(
     tail = 2 * bernstein(name, widest, most)  # it grows with the range
     # Clenshaw's b_k is at most sum_j (j - k + 1) |c_j|, and its local error grows by U_{k-1} <= k on the way to y
     local = _from(_from(sizes)) * torch.arange(most + 1).clamp(min=1)
-    rounding = _EPS * (5 * local.sum(1) + 4 * (most + 1) ** 2 * values.abs().amax(1))  # and that of the coefficients
+    # a coefficient: phases up to pi K, rounded, and a sum of K + 1 products
+    rounding = _EPS * (5 * local.sum(1) + 8 * (most + 1) ** 2 * values.abs().amax(1))
     bound = left + tail + rounding[:, None]
     if tolerance is not None:
         kept = (bound.amax(0) <= tolerance).nonzero()[:, 0]
@@ -160,4 +162,4 @@ def bernstein(name: str, largest: float, degree: int) -> float:
         log_rho = math.asinh(slope)
         log = math.log(2 * growth) - omitted * log_rho - math.log(-math.expm1(-2 * log_rho))
         best = min(best, log)
-    return math.exp(best) if best < 700 else math.inf
+    return math.exp(best + SLACK) if best < 700 else math.inf

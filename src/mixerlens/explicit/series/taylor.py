@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mixerlens.errors import InputError, UnsupportedError
 
-from .analytic import CUBIC, Analytic, analytic
+from .analytic import CUBIC, SLACK, Analytic, analytic
 
 __all__ = ["certify", "order_needed", "radius", "remainder", "rounding", "taylor"]
 
@@ -62,7 +62,7 @@ def remainder(name: str, order: int, largest: float) -> float:
     if largest >= found.strip:
         return math.inf
     log = _log_tail(found, np.array([found.after(order)]), largest)[0]
-    return math.exp(log) if log < 700 else math.inf
+    return math.exp(log + SLACK) if log < 700 else math.inf
 
 
 def rounding(name: str, order: int, largest: float) -> float:
@@ -89,9 +89,9 @@ def order_needed(name: str, largest: float, tolerance: float) -> int | None:
     if first or name == "identity":
         return first[0]
     omitted = np.arange(found.after(1), _SEARCHED, 2)
-    above = np.flatnonzero(_log_tail(found, omitted, largest) > math.log(tolerance))
-    last = above[-1] + 1 if len(above) else 0
-    return None if last == len(omitted) else max(int(omitted[last]) - 2, 2 - found.parity)
+    above = np.flatnonzero(_log_tail(found, omitted, largest) > math.log(tolerance) - SLACK)
+    last = above[-1] + 1
+    return None if last == len(omitted) else int(omitted[last]) - 2
 
 
 def certify(name: str, order: int, largest: float, tolerance: float) -> float:
@@ -108,10 +108,10 @@ def certify(name: str, order: int, largest: float, tolerance: float) -> float:
         raise UnsupportedError(f"the Taylor series of {name} {reason} and |y| reaches {largest:.4g}: {instead}")
     lost = rounding(name, min(needed, LARGEST), largest)
     if lost > tolerance or needed > LARGEST:
-        raise UnsupportedError(
-            f"the Taylor series of {name} needs order {needed} for {tolerance:g} at |y| = {largest:.4g}, and its terms "
-            f"cancel to an error of {lost:.2g} in float64: {instead}"
-        )
+        cancel = f"its terms cancel to an error of {lost:.2g} in float64"
+        reason = cancel if lost > tolerance else f"there are {LARGEST} here"
+        needs = f"needs order {needed} for {tolerance:g} at |y| = {largest:.4g}"
+        raise UnsupportedError(f"the Taylor series of {name} {needs}, and {reason}: {instead}")
     bound = remainder(name, order, largest) + rounding(name, order, largest)
     if bound > tolerance:
         raise UnsupportedError(
