@@ -13,13 +13,14 @@ from .families import families
 from .horizon import horizon
 from .inspect import inspect
 from .report import report
+from .reproduce import reproduce
 from .spectrum import spectrum
 from .usage import OneLineGroup
 from .verb import verb
 from .verify import verify
 from .waves import waves
 
-VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, doctor)
+VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, reproduce, doctor)
 
 app = typer.Typer(
     name="mixerlens",

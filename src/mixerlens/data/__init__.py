@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .digits import Digits, digits
 from .sequences import DataSet, Sequences
-from .sets import SETS, data_folder, load
+from .sets import SETS, data_folder, load, present
 
-__all__ = ["SETS", "DataSet", "Digits", "Sequences", "data_folder", "digits", "load"]
+__all__ = ["SETS", "DataSet", "Digits", "Sequences", "data_folder", "digits", "load", "present"]

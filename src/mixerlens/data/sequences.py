@@ -114,14 +114,14 @@ def from_series(
     parts = {"train": (train, train_labels, np.arange(len(train_labels)) if borrowed else kept)}
     parts["validation"] = (test if borrowed else train, test_labels if borrowed else train_labels, held)
     parts["test"] = (test, test_labels, kept if borrowed else np.arange(len(test_labels)))
-    steps = np.concatenate([train[0][i] for i in parts["train"][2]], 1)
+    steps = np.concatenate([train[0][i] for i in parts["train"][2].tolist()], 1)
     mean, spread = steps.mean(1, keepdims=True), steps.std(1, keepdims=True)
     spread = np.where(spread > 0, spread, 1)
     lengths = {one.shape[1] for one in (*train[0], *test[0])}
     made = {}
     for part, (given, labels, chosen) in parts.items():
         inputs = np.zeros((len(chosen), max(lengths), len(mean)), np.float32)
-        for row, i in enumerate(chosen):
+        for row, i in enumerate(chosen.tolist()):
             inputs[row, : given[0][i].shape[1]] = ((given[0][i] - mean) / spread).T
         made[part] = Sequences(torch.from_numpy(inputs), torch.from_numpy(labels[chosen]).to(torch.int64))
     prepared = "channels standardised by the training part"

@@ -18,7 +18,7 @@ from .digits import digits
 from .mnist import mnist
 from .sequences import DataSet, Sequences, from_series
 
-__all__ = ["SETS", "Source", "data_folder", "load"]
+__all__ = ["SETS", "Source", "data_folder", "load", "present"]
 
 VARIABLE = "MIXERLENS_DATA"
 AEON = Path("aeon", "datasets", "data")
@@ -49,13 +49,24 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> DataSet:
     Raises InputError for an unknown name, for a set that is not there, with the command that brings it, and for files
     that are not what they should be.
     """
-    if name not in SETS:
-        raise InputError(f"{name!r} is no set here; choose from {', '.join(SETS)}")
-    source, place = SETS[name], data_folder(folder)
-    if source.where is not None and not (place / source.where).exists():
+    source, place = _source(name), data_folder(folder)
+    if not present(name, folder):
+        assert source.where is not None
         hint = "run `make data`" if source.fetched else "put its files (.ts or .arff) there; no package carries them"
         raise InputError(f"{source.title} is not at {place / source.where}: {hint}, or set {VARIABLE}")
     return source.read(place)
+
+
+def present(name: str, folder: str | os.PathLike[str] | None = None) -> bool:
+    """Whether the files of a set are there; for one that a package carries, always. Raises InputError as `load`."""
+    where = _source(name).where
+    return where is None or (data_folder(folder) / where).exists()
+
+
+def _source(name: str) -> Source:
+    if name not in SETS:
+        raise InputError(f"{name!r} is no set here; choose from {', '.join(SETS)}")
+    return SETS[name]
 
 
 def _digits(_: Path) -> DataSet:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data import DataSet, load
+from ..data import DataSet, load, present
 from .baselines import BASELINES, baseline
 from .intervals import pack, wilson
 from .parts import ablations
 from .store import Cell
 from .training import Recipe, right, train
 
-__all__ = ["ANALYSED", "RECIPES", "VARIANTS", "Variant", "cells", "score"]
+__all__ = ["ANALYSED", "RECIPES", "VARIANTS", "Variant", "cells", "check", "dataset", "score"]
 
 TABLE = "sets"
 
@@ -48,7 +48,7 @@ VARIANTS: dict[str, Variant] = {
     ),
 }
 ANALYSED = ("full", "gelu only")  # whose parts are looked at
-CORE = ("full", "identity", "glu only", "gelu only", "frozen")
+CORE = ("full", "identity", "glu only", "gelu only", "two layers", "frozen")
 MEANS = 1000  # training sequences at most that a mean which replaces a part is taken over
 QUICK = {
     "digits": Recipe(steps=450, batch=64),
@@ -59,7 +59,7 @@ QUICK = {
     "BasicMotions": Recipe(steps=160, batch=32),
     "ItalyPowerDemand": Recipe(steps=150, batch=32),
 }
-_LARGE = Recipe(steps=4000, batch=64, features=64, modes=32, looks=40, patience=12)
+_LARGE = Recipe(steps=4000, batch=64, features=64, rate=4e-3, looks=40, patience=12)
 FULL = {
     name: replace(_LARGE, batch=64 if name in ("digits", "mnist") else 32)
     for name in (
@@ -71,8 +71,15 @@ RECIPES: dict[str, dict[str, Recipe]] = {"quick": QUICK, "full": FULL}
 
 
 @lru_cache(maxsize=2)
-def _set(name: str, folder: str | None) -> DataSet:
+def dataset(name: str, folder: str | None) -> DataSet:
+    """`data.load`, once."""
     return load(name, folder)
+
+
+def check(name: str, folder: str | None) -> None:
+    """Raises InputError for a set that is not there, before anything long has run."""
+    if not present(name, folder):
+        load(name, folder)
 
 
 def cells(scale: str, sets: Sequence[str], seeds: Sequence[int], folder: str | None = None) -> list[Cell]:
@@ -108,7 +115,7 @@ def score(right: np.ndarray) -> dict[str, Any]:
 
 def _baseline(kind: str, name: str, recipe: Recipe, folder: str | None):
     def compute() -> dict[str, Any]:
-        data = _set(name, folder)
+        data = dataset(name, folder)
         rights, facts = baseline(kind, data, recipe.most, recipe.most_held)
         return {"test": score(rights), "data": data.describe(), **facts}
 
@@ -118,7 +125,7 @@ def _baseline(kind: str, name: str, recipe: Recipe, folder: str | None):
 def _trained(variant: str, name: str, recipe: Recipe, seed: int, folder: str | None):
     def compute() -> dict[str, Any]:
         torch.set_num_threads(1)
-        chosen, data = VARIANTS[variant], _set(name, folder)
+        chosen, data = VARIANTS[variant], dataset(name, folder)
         done = train(data, recipe, chosen.options, seed, frozen=chosen.frozen)
         found: dict[str, Any] = {
             "test": score(right(done.model, data.test).numpy()),

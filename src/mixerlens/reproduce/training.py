@@ -34,8 +34,8 @@ class Recipe:
     steps: int
     batch: int
     features: int = 32
-    modes: int = 16
-    rate: float = 4e-3
+    modes: int = 32
+    rate: float = 1e-2
     system_rate: float = 1e-3
     weight_decay: float = 0.05
     smoothing: float = 0.05

@@ -1,0 +1,136 @@
+"""``mixerlens reproduce``: the studies behind the documentation's tables, run again, cell by cell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from ..files import check_writable, write_whole
+from .options import Json
+from .output import print_json, progress, show, table
+
+if TYPE_CHECKING:
+    from ..reproduce.store import Cell
+    from ..reproduce.study import Study
+
+
+def reproduce(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Which study.", show_default=False)] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List studies, tables and what is stored of them.")] = False,
+    only: Annotated[str | None, typer.Option(help="Only these tables, of --list.", show_default="all")] = None,
+    sets: Annotated[str | None, typer.Option(help="Only these real sets.", show_default="all of the scale")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds, for example 0,1,2.", metavar="N,N", show_default="a table's own")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="quick: small models, an hour or two on one core. full: larger ones, days.")
+    ] = "quick",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the finished cells; a second run goes on there.")
+    ] = Path("reproduce"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the real sets.", show_default="where `make data` puts them")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write the page (.md) and, beside it, its numbers.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> bool:
+    """Run a study again: every number becomes a file as soon as it is there, and an interrupted run goes on.
+
+    With other seeds, tables or sets than the default the page says what is missing.
+    """
+    if page is not None:
+        check_writable(page)
+        check_writable(page.with_suffix(".json"))
+    from ..reproduce.store import Store
+    from ..reproduce.study import STUDIES
+
+    if listing or study is None:
+        if study is not None:
+            _known(study, STUDIES)
+        _list(STUDIES if study is None else {study: STUDIES[study]}, scale, output, data, json)
+        return True
+    import torch
+
+    from ..reproduce import page as pages
+    from ..reproduce.study import document
+
+    chosen = _known(study, STUDIES)
+    folder = None if data is None else os.fspath(data)
+    cells = chosen.cells(scale, _names(only), _seeds(seeds), _names(sets), folder)
+    store = Store(output / study / scale)
+    torch.set_num_threads(1)  # these models are tiny
+    with progress(not json) as display:
+        task = display.add_task(study, total=len(cells))
+
+        def advance(cell: Cell, done: int, total: int) -> None:
+            display.update(task, description=cell.name, completed=done, total=total)
+
+        store.run(cells, advance)
+    everything = chosen.cells(scale, None, None, None, folder) if page is not None else cells
+    every = {cell.name: cell for cell in [*everything, *cells]}
+    found = document(study, scale, list(every.values()), store.stored(every.values()))
+    if page is not None:
+        write_whole(page, pages.markdown(found))
+        write_whole(page.with_suffix(".json"), pages.to_text(found))
+    if json:
+        print_json(found)
+    else:
+        show(pages.markdown(found))
+    return True
+
+
+def _known(name: str, studies: dict[str, Study]) -> Study:
+    if name not in studies:
+        raise InputError(f"{name!r} is no study; choose from {', '.join(studies)}")
+    return studies[name]
+
+
+def _names(given: str | None) -> list[str] | None:
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _seeds(given: str | None) -> list[int] | None:
+    try:
+        return None if given is None else [int(word) for word in given.split(",")]
+    except ValueError as error:
+        raise InputError(f"--seeds {given}: numbers with commas between them, 0,1,2") from error
+
+
+def _list(studies: dict[str, Study], scale: str, output: Path, data: Path | None, json: bool) -> None:
+    """No set needs to be there: only names are listed, and a cell is counted by its file."""
+    from ..reproduce.store import Store
+    from ..reproduce.study import SCALES
+
+    if scale not in SCALES:
+        raise InputError(f"--scale {scale}: choose from {', '.join(SCALES)}")
+    rows: list[dict[str, Any]] = []
+    for name, each in studies.items():
+        store = Store(output / name / scale)
+        for key, entry in each.tables.items():
+            names = entry.sets.get(scale, ())
+            cells = entry.cells(scale, names, entry.seeds, None if data is None else os.fspath(data))
+            row = {"study": name, "table": key, "title": entry.title, "scale": scale, "sets": list(names)}
+            rows.append(row | {"seeds": list(entry.seeds), "cells": len(cells), "stored": len(store.stored(cells))})
+    if json:
+        print_json(rows)
+        return
+    shown = table(
+        f"studies, scale {scale}", "study", "table", "answers", "sets", "cells", "stored", right=("cells", "stored")
+    )
+    for row in rows:
+        cells = (
+            row["study"],
+            row["table"],
+            row["title"],
+            ", ".join(row["sets"]) or "drawn",
+            row["cells"],
+            row["stored"],
+        )
+        shown.add_row(*map(str, cells))
+    show(shown)

@@ -1,0 +1,312 @@
+"""The documentation's page of a study, written from stored numbers alone, and the text of those numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import rings, seen
+from .baselines import BASELINES
+from .classifiers import VARIANTS
+from .intervals import wilson
+from .parts import DEGREES
+from .verdicts import Verdict, verdicts
+
+__all__ = ["markdown", "to_text"]
+
+RUN = "mixerlens reproduce explicit-operator --page docs/explicit-operator.md"
+
+
+def to_text(document: dict[str, Any]) -> str:
+    """JSON with a line for every set or variant, so that a change can be read."""
+    found = json.dumps(document, indent=1, allow_nan=False)
+    return _joined(found) + "\n"
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The page; of a run that is not finished it says what is missing."""
+    tables = document["tables"]
+    parts = [_head(document)]
+    if seen.TABLE in tables:
+        parts.append(_seen(tables[seen.TABLE]))
+    if "sets" in tables:
+        judged = verdicts(tables["sets"])
+        parts += [_claim(judged, document), _accuracies(tables["sets"], document), _differences(judged, document)]
+        parts += [_parts(tables["sets"], document), _runs(tables["sets"], document)]
+    if rings.TABLE in tables:
+        parts.append(_rings(tables[rings.TABLE], document))
+    parts.append(_limits(document))
+    return "\n".join(part for part in parts if part)
+
+
+def _head(document: dict[str, Any]) -> str:
+    done, all_ = document["cells"] - len(document["missing"]), document["cells"]
+    said = "; ".join(", ".join(f"{name} {number}" for name, number in each.items()) for each in document["versions"])
+    return f"""# Do interactions of waves classify real sequences?
+
+arXiv 2604.20595 says of S4D that recent inputs are waves travelling over a network, that its nonlinear decoder makes
+them interact, and that this is what classifies real-world sequences. This page asks how far that holds, each control
+beside each number. The only nonlinearity of these models is their decoder: without it they are linear in the input.
+
+`{RUN}` writes it again, from `explicit-operator.json` beside it. Scale `{document["scale"]}`: {done} of {all_} cells
+{"are there" if done == all_ else "are there; the last section names the others"}. Made with {said}.
+"""
+
+
+def _seen(rows: dict[str, Any]) -> str:
+    cells = []
+    for task, said in seen.TASKS.items():
+        runs = rows.get(task, {}).get("random S4D-Lin", {})
+        if runs:
+            cells.append([said, *(_spread([run[name]["score"] for run in runs.values()]) for name in seen.FEATURES)])
+    count = max(len(runs) for row in rows.values() for runs in row.values())
+    return f"""## What each order sees, without training
+
+Two classes, {seen.Sizes().time} steps, {seen.Sizes().systems} random S4D-Lin systems, averaged over time order by order
+and read by a ridge classifier; {seen.Sizes().test} test sequences, {count} seeds. Mean accuracy [95 % interval of that
+mean over seeds] (lowest to highest seed); chance is 50 %.
+
+{_table(("the classes differ in", *seen.FEATURES), cells)}
+Orders of the decoder: 1 is linear, 2 is products of two inputs, of the same time (i = j) or of different times. Classes
+that differ in their mean are told apart by waves that do not interact; classes that differ in their autocorrelation
+alone only by pairs launched at different times.
+"""
+
+
+def _claim(judged: list[Verdict], document: dict[str, Any]) -> str:
+    groups: dict[str, list[str]] = {}
+    for each in judged:
+        groups.setdefault(each.kind, []).append(_title(each.data, document))
+    said = {
+        "holds": "**It holds** (interactions beat the identity decoder and logistic regression on the raw sequence)",
+        "partly": "**In part** (they beat the identity decoder, but not logistic regression on the raw sequence)",
+        "not shown": "**Not shown** (no difference from the identity decoder that seeds and test set carry)",
+        "reversed": "**The other way round** (the identity decoder is better)",
+    }
+    lines = [f"- {said[kind]}: {'; '.join(groups[kind])}." for kind in said if kind in groups]
+    return f"""## Where the claim holds
+
+{chr(10).join(lines)}
+
+For each set the interacting model with the most validation sequences right ("gelu only", "full" or "two layers") is set
+against the identity decoder, retrained, and against logistic regression on the raw sequence. A difference counts if its
+95 % interval leaves zero out; it covers another test set and other seeds.
+"""
+
+
+def _accuracies(rows: dict[str, Any], document: dict[str, Any]) -> str:
+    names = [name for name in document["sets"] if name in rows]
+    about = [
+        (
+            _title(name, document),
+            f"{each['time']} x {each['channels']}",
+            each["classes"],
+            " / ".join(str(each["sizes"][part]) for part in ("train", "validation", "test")),
+            each["source"],
+            each["prepared"],
+        )
+        for name in names
+        for each in [document["sets"][name]]
+    ]
+    body = []
+    for variant, said in (*((name, f"logistic regression: {name}") for name in BASELINES), *_said()):
+        cells = [_spread([run["test"]["score"] for run in rows[name].get(variant, {}).values()]) for name in names]
+        if any(cells):
+            body.append([f"{variant}: {said}" if variant in VARIANTS else said, *(cell or "not run" for cell in cells)])
+    recipes = document["recipes"]["sets"]
+    sizes = "; ".join(f"{name} {recipes[name]['steps']} x {recipes[name]['batch']}" for name in names if recipes[name])
+    any_ = next((recipes[name] for name in names if recipes[name]), {})
+    shared = ", ".join(f"{key} {any_[key]}" for key in ("features", "modes", "rate", "system_rate") if key in any_)
+    return f"""## Trained classifiers and their controls
+
+{_table(("set", "steps x channels", "classes", "train / validation / test", "from", "prepared"), about)}
+Test accuracy in %: mean over seeds (lowest to highest seed); logistic regression has no seed, its brackets are
+Wilson's 95 % interval. Every variant is trained afresh with the same recipe ({shared}; steps x batch: {sizes}) and is
+kept at the look at the validation part that was best; no variant is tuned by itself.
+
+{_table(("variant", *(_title(name, document) for name in names)), body)}"""
+
+
+def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
+    keys = list(dict.fromkeys(key for each in judged for key in each.differences))
+    body = []
+    for each in judged:
+        cells = [each.differences.get(key) for key in keys]
+        body.append([_title(each.data, document), each.chosen, *(_points(cell) for cell in cells)])
+    return f"""Differences in points of accuracy, with 95 % intervals; "best" is what the validation part chose.
+
+{_table(("set", "best", *keys), body)}"""
+
+
+def _parts(rows: dict[str, Any], document: dict[str, Any]) -> str:
+    keys = ["linear waves, zero", "up to 1", "order 2, i = j", "order 2, i != j"]
+    keys += [f"up to {degree}" for degree in DEGREES[1:]] + ["all"]
+    titles = ["waves, rest zero", "waves alone", "+ i = j", "+ i != j", *(f"up to {d}" for d in DEGREES[1:]), "all"]
+    found = []
+    for variant, gain, said in (
+        ("full", "mean", "`full`, the GLU's gain at its training mean: the activation's interactions alone"),
+        ("full", "realised", "`full`, the GLU's gain as it was, which knows of every wave"),
+        ("gelu only", "realised", "`gelu only`, which has no GLU"),
+    ):
+        body = []
+        for name in document["sets"]:
+            runs = [run for run in rows.get(name, {}).get(variant, {}).values() if gain in run.get("parts", {})]
+            if runs:
+                scores = [[run["parts"][gain][key]["score"] for run in runs] for key in keys]
+                body.append([_title(name, document), *map(_mean, scores)])
+        if body:
+            found.append(f"{said}:\n\n" + _table(("set", *titles), body))
+    if not found:
+        return ""
+    return f"""### Parts of the trained model
+
+What the trained model still gets right, in % (mean over seeds), when only a part of its activation is kept. "Waves
+alone" is its slope at zero: linear in the input. "Up to p" keeps the interactions of up to p waves: the Chebyshev
+series of the activation on each feature's own range, cut at degree p. "+ i = j" and "+ i != j" add to the waves one
+half of order 2. What is removed is replaced by its training mean at each time step and feature; "rest zero" leaves
+nothing in its place, for comparison: a low number there says little. That a trained model needs a part does not say
+that the task does: for that there are the retrained controls above.
+
+{chr(10).join(found)}"""
+
+
+def _rings(rows: dict[str, Any], document: dict[str, Any]) -> str:
+    body = []
+    for name, variants in rows.items():
+        first = True
+        for variant, runs in variants.items():
+            every = list(runs.values())
+            if first:
+                body.append([_title(name, document), "before training", "", "0", *_waves(every, "initial"), ""])
+                first = False
+            half, most = (_over(every, lambda run, q=q: run["drift"][q]) for q in ("median", "nine in ten"))
+            drift = f"{half} / {most}"
+            cells = [
+                str(len(every)),
+                drift,
+                *_waves(every, "trained"),
+                _spread([run["test"]["score"] for run in every]),
+            ]
+            body.append([_title(name, document), variant, *cells])
+    columns = (
+        "set",
+        "learning rate of dt and A",
+        "seeds",
+        "drift: half / nine in ten",
+        "1/4 lap",
+        "null",
+        "1/2 lap",
+        "null",
+    )
+    return f"""## Are trained rings still waves, and does it matter?
+
+S4D-Lin starts with equally spaced frequencies: one node in {_nodes(rows)} carries a pulse all around its ring.
+Medians over the rings, then over seeds. *Drift*: how far half, and nine in ten, of all frequencies moved at most, in
+units of the spacing. *1/4 lap, 1/2 lap*: nodes that carry the pulse by then (participation ratio); *null*: the same
+modes in random orders. *Velocity*: interquartile range of the group velocity over its middle.
+
+{_table((*columns, "velocity", "accuracy, %"), body)}"""
+
+
+def _runs(rows: dict[str, Any], document: dict[str, Any]) -> str:
+    body = []
+    for name in document["sets"]:
+        for variant, runs in rows.get(name, {}).items():
+            for seed, run in runs.items():
+                (correct, total), (low, high) = run["test"]["score"], wilson(*run["test"]["score"])
+                shown = f"{correct}/{total}", f"{100 * low:.1f} to {100 * high:.1f}"
+                steps = run.get("steps", "")
+                body.append([name, variant, "" if variant in BASELINES else seed, *shown, steps, run["cpu_seconds"]])
+    head = ("set", "variant", "seed", "right", "Wilson 95 %, %", "steps", "CPU s")
+    return f"<details><summary>Every run, with its binomial interval</summary>\n\n{_table(head, body)}\n</details>\n"
+
+
+def _limits(document: dict[str, Any]) -> str:
+    missing = document["missing"]
+    named: dict[str, list[str]] = {}
+    for name in missing:
+        table, data, rest = name.split("/")
+        named.setdefault(f"{table}, {data}", []).append(rest)
+    absent = "\n".join(f"- {place}: {', '.join(each)}" for place, each in named.items())
+    return (
+        f"""## What this does not say
+
+- The models are small and trained for minutes; a control that fails here might be trained better, and so might the
+  full model. `--scale full` has larger ones; its numbers are not on this page.
+- The mean over time is part of the model: an identity decoder with it reads every time step through the tails of
+  its kernels, so that it is at most as rich as logistic regression on the raw sequence, and smoother.
+- GLU and LayerNorm multiply waves too. Where "glu only" or "norm only" does as well as "gelu only", the activation is
+  not what is needed.
+- SelfRegulationSCP1, the EEG set of the paper, is carried by no package. `--sets SelfRegulationSCP1 --scale full
+  --data FOLDER` reads it from a folder; it was not run.
+{"- Not run, or not finished:" if missing else ""}
+{absent}
+""".rstrip()
+        + "\n"
+    )
+
+
+def _said() -> list[tuple[str, str]]:
+    return [(name, each.said) for name, each in VARIANTS.items()]
+
+
+def _title(name: str, document: dict[str, Any]) -> str:
+    return document["sets"].get(name, {}).get("title", name).split(":")[0]
+
+
+def _spread(scores: Sequence[Sequence[int]]) -> str:
+    """Mean over seeds, its interval where there are many, and the range; Wilson's interval of a single score."""
+    if not scores:
+        return ""
+    each = [100 * correct / total for correct, total in scores]
+    mean = sum(each) / len(each)
+    if len(each) == 1:
+        low, high = wilson(*scores[0])  # type: ignore[arg-type]
+        return f"{mean:.1f} [{100 * low:.1f} to {100 * high:.1f}]"
+    inner = ""
+    if len(each) >= 10:
+        half = 1.96 * math.sqrt(sum((x - mean) ** 2 for x in each) / (len(each) - 1) / len(each))
+        inner = f" [{mean - half:.1f} to {mean + half:.1f}]"
+    return f"{mean:.1f}{inner} ({min(each):.1f} to {max(each):.1f})"
+
+
+def _mean(scores: Sequence[Sequence[int]]) -> str:
+    return f"{100 * sum(correct / total for correct, total in scores) / len(scores):.1f}"
+
+
+def _points(found: Any) -> str:
+    return "not run" if found is None else f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def _over(runs: Sequence[dict[str, Any]], of: Callable[[dict[str, Any]], float | None]) -> str:
+    values = sorted(x for x in map(of, runs) if x is not None)
+    return f"{values[len(values) // 2]:.3g}" if values else "-"
+
+
+def _waves(runs: Sequence[dict[str, Any]], when: str) -> list[str]:
+    names = ("quarter", "quarter_null", "half", "half_null", "spread")
+    return [_over(runs, lambda run, name=name: run[when][name]) for name in names]
+
+
+def _nodes(rows: dict[str, Any]) -> str:
+    every = [
+        run["trained"]["nodes"] for variants in rows.values() for runs in variants.values() for run in runs.values()
+    ]
+    return " or ".join(map(str, sorted(set(every))))
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _joined(text: str) -> str:
+    """Lists and innermost objects of indented JSON on one line."""
+    import re
+
+    for opening, closing in (("\\[", "\\]"), ("\\{", "\\}")):
+        pattern = f"{opening}[^\\[\\]{{}}]*{closing}"
+        text = re.sub(pattern, lambda found: re.sub(r"\s+", " ", found.group()), text)
+    return text

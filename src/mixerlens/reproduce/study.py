@@ -1,0 +1,150 @@
+"""The studies there are, the cells of each, and the document that a finished or unfinished run makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..data import SETS, present
+from ..errors import InputError
+from . import classifiers, rings, seen
+from .store import SCHEMA, Cell
+
+__all__ = ["SCALES", "STUDIES", "Study", "Table", "document"]
+
+SCALES = tuple(classifiers.RECIPES)
+
+
+@dataclass(frozen=True)
+class Table:
+    """title: what it answers. seeds: unless others are asked for. cells: (scale, sets, seeds, data folder) to cells;
+    sets: the real sets it is about, by scale, empty where it draws its own sequences."""
+
+    title: str
+    seeds: tuple[int, ...]
+    cells: Callable[[str, Sequence[str], Sequence[int], str | None], list[Cell]]
+    sets: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """tables by name, in the order they are run."""
+
+    title: str
+    tables: dict[str, Table]
+
+    def cells(
+        self,
+        scale: str = "quick",
+        only: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        sets: Sequence[str] | None = None,
+        folder: str | None = None,
+    ) -> list[Cell]:
+        """Those of the tables asked for, of the sets and seeds asked for.
+
+        A set that no package carries is left out unless it is there or asked for by name. Raises InputError for a
+        name that is not there, and for a set whose files are missing, with the command that brings them.
+        """
+        for kind, names, allowed in (
+            ("scale", [scale], SCALES),
+            ("table", only or [], tuple(self.tables)),
+            ("set", sets or [], tuple(SETS)),
+        ):
+            unknown = [name for name in names if name not in allowed]
+            if unknown:
+                raise InputError(f"{unknown[0]!r} is no {kind} of this study; choose from {', '.join(allowed)}")
+        if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0):
+            raise InputError(f"seeds must be different numbers from 0 on, not {list(seeds)}")
+        found = []
+        for name, table in self.tables.items():
+            if only is None or name in only:
+                chosen = [
+                    each
+                    for each in table.sets.get(scale, ())
+                    if (each in sets if sets is not None else SETS[each].fetched or present(each, folder))
+                ]
+                for each in chosen:
+                    classifiers.check(each, folder)
+                found += table.cells(scale, chosen, seeds or table.seeds, folder)
+        return found
+
+
+def _seen(scale: str, sets: Sequence[str], seeds: Sequence[int], folder: str | None) -> list[Cell]:
+    return seen.cells(seeds)
+
+
+def _by_scale(sets: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
+    return {
+        scale: tuple(name for name in recipes if sets is None or name in sets)
+        for scale, recipes in classifiers.RECIPES.items()
+    }
+
+
+STUDIES: dict[str, Study] = {
+    "explicit-operator": Study(
+        "Do interactions of waves classify real sequences? (arXiv 2604.20595)",
+        {
+            seen.TABLE: Table("What each order sees, without training", tuple(range(20)), _seen, {}),
+            classifiers.TABLE: Table("Trained classifiers and controls", (0, 1, 2), classifiers.cells, _by_scale()),
+            rings.TABLE: Table(
+                "Are trained rings still waves, and does it matter?", (0, 1, 2), rings.cells, _by_scale(rings.SETS)
+            ),
+        },
+    )
+}
+
+
+def document(name: str, scale: str, cells: Sequence[Cell], stored: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the page is written from: every number of the stored cells, short, and which cells are missing.
+
+    tables: table, set, variant, seed to result. sets: what each set is. recipes: the settings by table and set.
+    """
+    tables: dict[str, Any] = {}
+    sets: dict[str, Any] = {}
+    recipes: dict[str, Any] = {}
+    versions: list[dict[str, str]] = []
+    for cell in stored:
+        result = dict(cell["result"])
+        described = result.pop("data", None)
+        if described is not None:
+            sets[cell["data"]] = described
+        row = tables.setdefault(cell["table"], {}).setdefault(cell["data"], {})
+        row.setdefault(cell["variant"], {})[str(cell["seed"])] = _short(result) | {"cpu_seconds": cell["cpu_seconds"]}
+        recipes.setdefault(cell["table"], {}).setdefault(cell["data"], {})[cell["variant"]] = cell["settings"]
+        if cell["versions"] not in versions:
+            versions.append(cell["versions"])
+    there = {(cell["table"], cell["data"], cell["variant"], cell["seed"]) for cell in stored}
+    missing = [cell.name for cell in cells if (cell.table, cell.data, cell.variant, cell.seed) not in there]
+    return {
+        "schema": SCHEMA,
+        "study": name,
+        "scale": scale,
+        "cells": len(cells),
+        "missing": missing,
+        "versions": versions,
+        "sets": sets,
+        "recipes": {table: {data: _common(each) for data, each in rows.items()} for table, rows in recipes.items()},
+        "tables": tables,
+    }
+
+
+def _common(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The settings that all variants with a recipe share."""
+    every = [each for each in settings.values() if "steps" in each or "systems" in each]
+    if not every:
+        return {}
+    return {key: value for key, value in every[0].items() if all(each.get(key) == value for each in every)}
+
+
+def _short(value: Any) -> Any:
+    """Scores as [correct, total], with which examples were right where a difference needs them; floats short."""
+    if isinstance(value, dict):
+        if {"correct", "total"} <= value.keys():
+            return {"score": [value["correct"], value["total"]]}
+        found = {key: _short(each) for key, each in value.items()}
+        if "test" in found:
+            found["test"] = found["test"] | {"right": value["test"]["right"]}
+        return found
+    return float(f"{value:.6g}") if isinstance(value, float) else value

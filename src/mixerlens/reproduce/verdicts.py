@@ -1,0 +1,75 @@
+"""On which sets the claim holds: one rule for all of them, applied to stored scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .intervals import Difference, difference, unpack
+
+__all__ = ["INTERACTING", "Verdict", "verdicts"]
+
+INTERACTING = ("gelu only", "full", "two layers")
+LINEAR, RAW = "identity", "raw sequence"
+# what else a reader asks: the GELU beside a GLU, a GLU without GELU, untrained kernels, LayerNorm
+ASKED = (
+    ("full", LINEAR),
+    ("gelu only", LINEAR),
+    ("glu only", LINEAR),
+    ("full", "glu only"),
+    ("full", "gelu only"),
+    ("full", "frozen"),
+    ("norm only", LINEAR),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """data: the set. chosen: the interacting model with the most validation sequences right. kind: "holds", "partly",
+    "not shown" or "reversed". differences: by what was compared, None where one of the two was not run."""
+
+    data: str
+    chosen: str
+    kind: str
+    differences: dict[str, Difference | None]
+
+
+def verdicts(rows: dict[str, Any]) -> list[Verdict]:
+    """Of every set with the identity decoder, the raw sequence and an interacting model, rows as in the document.
+
+    holds: the chosen model is above both, at 95 %. partly: above the identity decoder alone. reversed: the identity
+    decoder is above the chosen model. not shown: anything else.
+    """
+    found = []
+    for data, variants in rows.items():
+        candidates = [name for name in INTERACTING if variants.get(name)]
+        if not candidates or not variants.get(LINEAR) or not variants.get(RAW):
+            continue
+        chosen = max(candidates, key=lambda name: _validated(variants[name]))  # of equals the simplest
+        beside = _compare(variants, chosen, LINEAR)
+        raw = _compare(variants, chosen, RAW)
+        assert beside is not None and raw is not None
+        if beside.verdict == "higher":
+            kind = "holds" if raw.verdict == "higher" else "partly"
+        else:
+            kind = "reversed" if beside.verdict == "lower" else "not shown"
+        differences: dict[str, Difference | None] = {"best - identity": beside, "best - raw sequence": raw}
+        differences |= {f"{ours} - {theirs}": _compare(variants, ours, theirs) for ours, theirs in ASKED}
+        found.append(Verdict(data, chosen, kind, differences))
+    return found
+
+
+def _validated(runs: dict[str, Any]) -> float:
+    return float(np.mean([run["best"]["validation_correct"] for run in runs.values()]))
+
+
+def _compare(variants: dict[str, Any], ours: str, theirs: str) -> Difference | None:
+    if not variants.get(ours) or not variants.get(theirs):
+        return None
+    rights = []
+    for name in (ours, theirs):
+        tests = [run["test"] for run in variants[name].values()]
+        rights.append([unpack(test["right"], test["score"][1]) for test in tests])
+    return difference(*rights)
