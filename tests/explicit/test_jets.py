@@ -94,12 +94,12 @@ def test_stacks_against_nested_derivatives(name):
     for parameter in stack.parameters():
         nn.init.normal_(parameter)
     reference, direction = torch.randn(2, 4, 3, dtype=torch.float64)
-    found = stack_orders(stack, direction, 4, reference)
+    found = stack_orders(stack, direction, 3, reference)
     along = lambda s: stack(reference + s * direction)
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    for p in range(5):
+    for p in range(4):
         np.testing.assert_allclose(found.orders[p], along(zero).detach() / math.factorial(p), rtol=1e-10, atol=1e-11)
-        if p < 4:
+        if p < 3:
             along = lambda s, f=along: jvp(f, (s,), (one,))[1]
 
 
