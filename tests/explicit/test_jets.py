@@ -15,6 +15,7 @@ from explicit.dense import tiny
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.explicit.jet_rules import Jet
 from mixerlens.explicit.jets import radius_found, stack_orders
+from mixerlens.models.s4d import load_s4d
 
 F = nn.functional
 
@@ -165,6 +166,21 @@ def test_about_zero_a_norm_leaves_a_hundredth_of_the_input(norm):
         found.at(1.0)
     about = stack_orders(stack, 0.1 * torch.randn(1, 6, dtype=torch.float64), 24, u)
     assert about.radius > 1
+
+
+def test_the_orders_of_a_trained_classifier_do_not_reach_its_input(digits_s4d, digits):
+    """No norm, but GLUs: their poles are nearer than the input, whatever the expansion point."""
+    model, (first, second) = load_s4d(digits_s4d, torch.float64), digits[:2].double().split(1)
+    for direction, reference, want in ((first, None, 0.15), (second - first, first, 0.42)):
+        found = stack_orders(model, direction, 24, reference)
+        assert found.radius == pytest.approx(want, rel=0.05)
+        s = found.radius / 4
+        inside = model(s * direction + (0 if reference is None else reference)).detach()
+        np.testing.assert_allclose(found.at(s), inside, rtol=0, atol=1e-9)
+        sizes = found.sizes
+        assert float(sizes[24]) > 1e3 * float(sizes[1])  # at s = 1 the terms grow
+        with pytest.raises(UnsupportedError, match="has no sum at 1"):
+            found.at(1.0)
 
 
 def test_an_entire_stack_has_no_singularity_and_a_polynomial_no_tail():

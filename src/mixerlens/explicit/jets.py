@@ -8,7 +8,8 @@ later orders are fitted by a recurrence f_p = sum_i a_i f_{p-i} of four terms, l
 largest root is one over the distance of the nearest singularity. For poles that is exact, for the branch point of a
 norm 2 % off at order 24, with a GELU behind it 10 %; for an entire stack it grows with the orders. A series about 0
 through a LayerNorm or RMSNorm has its nearest singularity where the variance of s u is -eps: at about 1e-2 of an
-ordinary input. Expand such a stack about a reference input.
+ordinary input. Expand such a stack about a reference input. A GLU has the poles of its sigmoid: the trained digits
+classifier, which has no norm, is a series in s < 0.15 about 0 and in s < 0.42 from one input to another.
 """
 
 from __future__ import annotations
