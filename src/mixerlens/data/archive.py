@@ -123,6 +123,8 @@ def _series(path: Path, number: int, channels: list[list[str]]) -> Float[np.ndar
     lengths = {len(channel) for channel in channels}
     if len(lengths) != 1:
         raise InputError(f"{path}, line {number}: channels of {sorted(lengths)} steps in one series")
+    if 0 in lengths:
+        raise InputError(f"{path}, line {number}: a series without a number")
     found = np.empty((len(channels), lengths.pop()))
     for row, channel in zip(found, channels, strict=True):
         for t, word in enumerate(channel):

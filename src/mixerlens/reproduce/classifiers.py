@@ -49,12 +49,12 @@ VARIANTS: dict[str, Variant] = {
 }
 ANALYSED = ("full", "gelu only")  # whose parts are looked at
 CORE = ("full", "identity", "glu only", "gelu only", "two layers", "frozen")
-MEANS = 1000  # training sequences at most that a mean which replaces a part is taken over
+MEANS, TESTED = 500, 1000  # sequences at most: of the mean that replaces a part, and of the test without it
 QUICK = {
     "digits": Recipe(steps=450, batch=64),
     "JapaneseVowels": Recipe(steps=250, batch=32),
     "OSULeaf": Recipe(steps=300, batch=32),
-    "mnist-14": Recipe(steps=300, batch=64, most_held=250),
+    "mnist-14": Recipe(steps=600, batch=32, most_held=250),
     "ACSF1": Recipe(steps=160, batch=16),
     "BasicMotions": Recipe(steps=160, batch=32),
     "ItalyPowerDemand": Recipe(steps=150, batch=32),
@@ -96,7 +96,7 @@ def cells(scale: str, sets: Sequence[str], seeds: Sequence[int], folder: str | N
     ):
         chosen, recipe = VARIANTS[variant], RECIPES[scale][name]
         settings = {"scale": scale, **recipe.to_json(), "options": chosen.options, "frozen": chosen.frozen}
-        settings |= {"means": MEANS} if variant in ANALYSED else {}
+        settings |= {"means": MEANS, "tested": TESTED} if variant in ANALYSED else {}
         found.append(Cell(TABLE, name, variant, seed, settings, _trained(variant, name, recipe, seed, folder)))
     return found
 
@@ -135,7 +135,7 @@ def _trained(variant: str, name: str, recipe: Recipe, seed: int, folder: str | N
             "data": data.describe(),
         }
         if variant in ANALYSED:
-            parts = ablations(done.model, data.train.first(min(MEANS, recipe.most or MEANS)), data.test)
+            parts = ablations(done.model, data.train.first(min(MEANS, recipe.most or MEANS)), data.test.first(TESTED))
             for gain in ("realised", "mean"):
                 if gain in parts:
                     parts[gain] = {key: score(each) for key, each in parts[gain].items()}

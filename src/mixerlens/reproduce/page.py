@@ -9,7 +9,7 @@ from typing import Any
 
 from . import rings, seen
 from .baselines import BASELINES
-from .classifiers import VARIANTS
+from .classifiers import MEANS, TESTED, VARIANTS
 from .intervals import wilson
 from .parts import DEGREES
 from .verdicts import Verdict, verdicts
@@ -166,7 +166,8 @@ What the trained model still gets right, in % (mean over seeds), when only a par
 alone" is its slope at zero: linear in the input. "Up to p" keeps the interactions of up to p waves: the Chebyshev
 series of the activation on each feature's own range, cut at degree p. "+ i = j" and "+ i != j" add to the waves one
 half of order 2. What is removed is replaced by its training mean at each time step and feature; "rest zero" leaves
-nothing in its place, for comparison: a low number there says little. That a trained model needs a part does not say
+nothing in its place, for comparison: a low number there says little. Means over {MEANS}, tests on {TESTED} sequences
+at most. That a trained model needs a part does not say
 that the task does: for that there are the retrained controls above.
 
 {chr(10).join(found)}"""

@@ -41,7 +41,7 @@ class Recipe:
     smoothing: float = 0.05
     clip: float = 1.0
     looks: int = 10
-    patience: int = 4
+    patience: int = 6
     most: int | None = None
     most_held: int | None = None
 
