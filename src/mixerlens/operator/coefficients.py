@@ -109,8 +109,9 @@ class Coefficients:
     def lag_moments(self, order: int = 1) -> Inexact[Tensor, "batch time heads powers"]:
         """sum_j alpha_ij (i - j)^p for p = 0 .. order: (batch, time, heads, order + 1), in double precision.
 
-        Signed: where all of alpha is positive, the first over the zeroth is the mean distance. Powers of lags of up to
-        1024 tokens cancel within a block, which leaves moment p an error of about 1e-16 * 1024^p of the row's mass.
+        Signed: where all of alpha is positive, the first over the zeroth is the mean distance. Evolutions that act on
+        each state dimension by itself carry the moments with their state, and nothing cancels. For the others powers of
+        lags of up to 1024 tokens do, within a block: an error of about 1e-16 * 1024^p of the row's mass in moment p.
         """
         self._forward_only("lag_moments")
         if not isinstance(order, int) or order < 0:

@@ -15,7 +15,7 @@ from torch import Tensor
 from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.normalizer import NoNormalizer
-from mixerlens.operator import apply, bands, blocks, scan
+from mixerlens.operator import apply, bands, blocks, recompute, scan, steps
 from mixerlens.operator.memory import TEMPORARY
 from mixerlens.operator.reductions import room_for_map
 from mixerlens.operator.streams.buffers import Buffers
@@ -42,14 +42,10 @@ def _ones(m: Mixer) -> Tensor:
 
 
 def lag_moments(mixer: Mixer, order: int) -> Tensor:
-    """sum_j alpha_ij (i - j)^p for p = 0 .. order: (batch, heads, time, order + 1), in float64 (complex128).
-
-    Powers of i and j of a long sequence cancel, so lags are counted from the start of the block of row i, and the
-    state's own moments are moved along from block to block by sums.
-    """
+    """sum_j alpha_ij (i - j)^p for p = 0 .. order: (batch, heads, time, order + 1), in float64 (complex128)."""
     total: Tensor | None = None
-    for d, weight in mixer.to(torch.float64).terms:
-        own = _swept_moments(d, order) if d.recurrent else _tiled_moments(d, order)
+    for d, weight in mixer.terms:
+        own = _swept_moments(d, order) if d.recurrent else _tiled_moments(d.to(torch.float64), order)
         own = weigh(own, weight)
         total = own if total is None else total + own
     assert total is not None
@@ -57,6 +53,14 @@ def lag_moments(mixer: Mixer, order: int) -> Tensor:
 
 
 def _swept_moments(d: CoefficientDynamics, order: int) -> Tensor:
+    stepped = steps.cheaper(d, _ones(d)) and not recompute.wanted(d)
+    moments = steps.lag_moments(d, order) if stepped else _block_moments(d.to(torch.float64), order)
+    return moments if type(d.normalizer) is NoNormalizer else moments / apply.normalizer_rows(d.to(torch.float64))
+
+
+def _block_moments(d: CoefficientDynamics, order: int) -> Tensor:
+    """Before eta. Powers of i and j of a long sequence cancel, so lags are counted from the start of the block of row
+    i, and the state's own moments are moved along from block to block by sums."""
     state, parts = None, []
     for lo in range(0, d.time, ANCHOR):
         hi = min(lo + ANCHOR, d.time)
@@ -70,8 +74,7 @@ def _swept_moments(d: CoefficientDynamics, order: int) -> Tensor:
         parts.append(_moved(y, after))
         if hi < d.time:
             state = _moved(state, torch.full((1,), float(hi - lo), dtype=torch.float64, device=d.device))
-    moments = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-    return moments if type(d.normalizer) is NoNormalizer else moments / apply.normalizer_rows(d)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
 def _moved(moments: Tensor, by: Tensor) -> Tensor:
