@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ from example import trace
 
 from mixerlens import report
 from mixerlens.errors import MemoryBudgetError
+from mixerlens.families import FAMILIES
 from mixerlens.measures.parts import one_sequence
 from mixerlens.report.data import gather
+from mixerlens.report.layers import plan_layer
+from mixerlens.report.waves import wave_panel
 from mixerlens.report.words import number
 from mixerlens.ring import LINEAR_IN_DISGUISE, from_ssm, history, waves
 
@@ -124,6 +128,7 @@ def test_mamba_diffuses_on_one_ring_of_the_sequence_shown():
         (head,) = panel.heads
         assert not panel.travels and not panel.constant and panel.title == "diffusive, no travelling wave"
         assert head.sentence.startswith("Diffusive, no travelling wave") and "0 nodes at most" in head.sentence
+        assert panel.order == "decay" and "the middle one by reach" in panel.said
         assert "changes with the token" in panel.said and head.picture["memory"] is None
         w = waves(from_ssm(one_sequence(call.dynamics, sequence).select_heads([head.head])), nulls=1)
         assert not bool(w.travels.any()) and head.picture["lap"] is None
@@ -151,6 +156,26 @@ def test_other_mixers_have_no_panel_and_cost_nothing(monkeypatch):
     assert 'id="waves"' not in page and "#waves" not in page
     monkeypatch.setattr("mixerlens.report.waves.survey", lambda *_, **__: pytest.fail("the ring was followed"))
     assert panels(trace([("gated_delta_net", 3, 6)], 20, ["a"])) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "title", "heads", "says"),
+    [
+        ("s4", "a pulse travels", 3, "A lap takes"),
+        ("dss", "a pulse travels", 3, "A lap takes"),
+        ("linoss_im", "no travelling wave", 3, "so no travelling wave is seen here"),  # two nodes an oscillator
+        ("gated_linear_attention", "diffusive, no travelling wave", 1, "fades where it is"),
+        ("rwkv7", "scattered, no travelling wave", 1, "spreads and is scattered"),
+    ],
+)
+def test_every_kind_of_ring_is_called_what_it_is(family, title, heads, says):
+    given = FAMILIES[family].arguments(1)
+    given.pop("value")
+    call = SimpleNamespace(dynamics=FAMILIES[family].function(**given), family=family)
+    panel = wave_panel(plan_layer("M0", "path", call, 0, 16), 1, "token")
+    assert panel is not None and (panel.title, len(panel.heads)) == (title, heads)
+    assert all(says in head.sentence for head in panel.heads)
+    json.dumps(panel.pictures(), allow_nan=False)
 
 
 def test_padding_leaves_no_ring():

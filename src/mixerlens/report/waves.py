@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.errors import MemoryBudgetError
-from mixerlens.evolution import Delta, Identity, Rotation, Scalar
+from mixerlens.evolution import Delta, Dense, DiagonalPlusRankOne, Identity, Rotation, Scalar
 from mixerlens.measures.record import plain
 from mixerlens.report.heads import Fact
 from mixerlens.report.layers import LayerPlan
@@ -31,7 +31,8 @@ LAGS = 240  # points of a memory curve
 LOST = 0.99  # lags after the last that is known better than this are left out
 
 HELP = {
-    "Coupling": "What couples the nodes. Circulant: node j hears node k with a weight of j − k alone.",
+    "Coupling": "What couples the nodes. Circulant: node j hears node k with a weight of j − k alone. "
+    "Scatterer: listens to all nodes by one pattern and answers in another.",
     "Lap": "In which the middle group velocity goes around the ring.",
     "Left after a lap": "What a lap leaves of the middle mode: |λ| to the power of the lap.",
     "Peak moves": "The farthest the largest node gets from node 0.",
@@ -59,12 +60,14 @@ class WaveHead:
 
 @dataclass(frozen=True)
 class WavePanel:
-    """The rings of one layer. constant: the same network at every token. first: which head is shown first."""
+    """The rings of one layer. constant: the same network at every token. order: what its modes are sorted by. first:
+    which head is shown first."""
 
     id: str
     title: str
     travels: bool
     constant: bool
+    order: str
     said: str
     heads: list[WaveHead]
     first: int
@@ -81,26 +84,27 @@ def wave_panel(plan: LayerPlan, layers: int, unit: str) -> WavePanel | None:
         return None
     heads = [plan.shown[k] for k in picked]
     e = plan.dynamics.evolution
+    followed = not e.time_invariant or isinstance(e, DiagonalPlusRankOne)  # step by step, every order anew
     try:
-        found = survey(
-            plan.dynamics.select_heads(heads), most=len(heads), nulls=NULLS if e.time_invariant else 1, seed=0
-        )
+        found = survey(plan.dynamics.select_heads(heads), most=len(heads), nulls=1 if followed else NULLS)
     except MemoryBudgetError:
         return None  # the report does without; `mixerlens waves` says what it would take
     if not isinstance(found, Survey) or not found.ring.kind.startswith("circulant"):
         return None
     rows = [_head(found, k, head, unit) for k, head in enumerate(heads)]
-    travels = bool(found.waves.travels.any())
+    travels = bool((found.waves.travels & found.waves.dispersion.lap_time.isfinite()).any())
     of = plan.dynamics.heads
-    shown = "" if of == len(rows) else f" Shown: {len(rows)} of {of}{', by reach' if any(plan.names) else ''}."
+    by_reach = (", by reach" if len(rows) > 1 else ", the middle one by reach") if any(plan.names) else ""
+    shown = "" if of == len(rows) else f" Shown: {len(rows)} of {of}{by_reach}."
     changing = (
         "" if found.ring.constant else f" It changes with the {unit}: this is the network this input made of the layer."
     )
     return WavePanel(
         id=f"{plan.id}W",
-        title="a pulse travels" if travels else "diffusive, no travelling wave",
+        title="a pulse travels" if travels else f"{_still(found)}no travelling wave",
         travels=travels,
         constant=found.ring.constant,
+        order="frequency" if bool(found.waves.dispersion.frequency.any()) else "decay",
         said=f"{of} head{'s, each' if of > 1 else ','} a ring of {found.ring.nodes} nodes.{shown}{changing}",
         heads=rows,
         first=int(found.waves.dispersion.lap_time.sort().indices[(len(rows) - 1) // 2]),
@@ -116,7 +120,7 @@ def _picked(plan: LayerPlan, layers: int) -> list[int]:
     d = plan.dynamics
     if isinstance(d.evolution, Scalar | Identity | Delta):
         return []
-    turns = d.evolution.is_complex or isinstance(d.evolution, Rotation)
+    turns = d.evolution.is_complex or isinstance(d.evolution, Rotation | Dense)
     bytes_a_head = 2 * MOMENTS * d.key.shape[-1] * 4 / 3
     room = int(WAVE_BYTES / max(1, layers) / bytes_a_head)
     most = max(1, min(MOST_HEADS if turns else 1, room, len(plan.shown)))
@@ -142,6 +146,7 @@ def _head(found: Survey, k: int, head: int, unit: str) -> WaveHead:
         "carriers": {
             "wave": _short(w.participation[:, k]),
             "null": _short(w.null[:, k]),
+            "random": "on average in random orders" if w.nulls > 1 else "in a random order",
             "label": f"Nodes that carry the pulse over time, beside {nulls}.",
         },
         "spectrum": _spectrum(found, k, unit),
@@ -242,15 +247,25 @@ def _sentence(found: Survey, k: int, unit: str) -> str:
     w, d = found.waves, found.waves.dispersion
     farthest = count(int(w.peak_displacement[k]), "node")
     if not math.isfinite(float(d.lap_time[k])):
+        scattered = found.ring.left is not None
+        how = "it spreads and is scattered" if scattered else "it spreads and fades where it is"
         return (
-            "Diffusive, no travelling wave: no mode turns, so a pulse spreads and fades where it is. "
+            f"{_still(found).capitalize()}no travelling wave: no mode turns a pulse around the ring, {how}. "
             f"Its peak moves {farthest} at most."
         )
-    lap = f"A lap takes {count(float(d.lap_time[k]), unit)} and leaves {number(float(d.lap_decay[k]))} of the pulse."
+    takes = count(float(d.lap_time[k]), unit) + ("" if found.ring.constant else " on average")
+    lap = f"A lap takes {takes} and leaves {number(float(d.lap_decay[k]))} of the pulse."
     if bool(w.quarter[k].isnan()) or not bool(w.travels[k]):
         return f"{lap} Its peak moves {farthest} at most, so no travelling wave is seen here."
     sharp = f"After a quarter of it {count(float(w.quarter[k]), 'node')} of {found.ring.nodes} carry the pulse"
     return f"{lap} {sharp}, {number(float(w.quarter_null[k]))} where the same modes stand in a random order."
+
+
+def _still(found: Survey) -> str:
+    """Why nothing goes around, as the first word of a title; empty where modes do turn."""
+    if bool(found.waves.dispersion.lap_time.isfinite().any()):
+        return ""
+    return "diffusive, " if found.ring.left is None else "scattered, "
 
 
 def _short(values: Tensor) -> list[float | None]:

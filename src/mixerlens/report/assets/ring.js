@@ -38,7 +38,8 @@ function lapSpectrum(head, wide) {
   const oneSided = (here, there) => here > 0 && -there < 0.15 * here; // then the other half of the band stays out of the picture
   const low = Math.min(...all, oneSided(most, least) ? 0 : -Math.PI), high = Math.max(...all, oneSided(-least, -most) ? 0 : Math.PI);
   const y = { low: low - 0.04 * (high - low), high: high + 0.04 * (high - low) };
-  const svg = plane(wide, 220, label, { low: -0.5, high: frequency.length - 0.5, name: `mode around the ring · ${axis}` }, y, { right: lap === null ? 12 : 40 });
+  const svg = plane(wide, 220, label, { low: -0.5, high: frequency.length - 0.5, name: "mode around the ring" }, y, { top: 20, right: lap === null ? 12 : 40 });
+  svg.put("text", { x: 2, y: 10 }, axis);
   const { left, right, top, bottom } = svg.frame;
   const [from, to] = [Math.PI, -Math.PI].map((v) => Math.min(bottom, Math.max(top, svg.up(v))));
   svg.prepend(svg.put("rect", { class: "band", x: left, y: from, width: right - left, height: to - from }));
@@ -54,7 +55,7 @@ function lapSpectrum(head, wide) {
       svg.put("path", { class: "axis", d: `M${right} ${at}h4` });
       svg.put("text", { x: right + 6, y: at + 4 }, number(t));
     }
-    svg.put("text", { x: right + 34, y: top - 1, "text-anchor": "end" }, "turns a lap");
+    svg.put("text", { x: right + 38, y: 10, "text-anchor": "end" }, "turns a lap");
     svg.line("reference", line.map((v, k) => [k * (frequency.length - 1), v]));
   }
   svg.put("path", { class: "dots", d: frequency.map((v, k) => `M${svg.across(k).toFixed(1)} ${svg.up(v).toFixed(1)}h0`).join("") });
@@ -176,7 +177,7 @@ class RingPlayer {
     const when = `${lap === null ? "" : `${(this.moment / LAP_MOMENTS).toFixed(2)} laps, `}${page.unit} ${token}`;
     this.slider.setAttribute("aria-valuetext", when);
     this.panel.querySelector(".moment").textContent =
-      `${when}: ${number(carriers.wave[this.moment])} of ${this.head.nodes} nodes carry the pulse, ${number(carriers.null[this.moment])} in a random order.`;
+      `${when}: ${number(carriers.wave[this.moment])} of ${this.head.nodes} nodes carry the pulse, ${number(carriers.null[this.moment])} ${carriers.random}.`;
   }
 
   draw() {
