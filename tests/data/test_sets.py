@@ -50,16 +50,17 @@ def test_the_digits_are_a_set_like_the_others():
     assert found.describe()["sizes"] == {"train": 1257, "validation": 180, "test": 360}
 
 
-@pytest.fixture
-def package(tmp_path):
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
     """3,010 images: all pixels of number i of digit d are (d + 10 i) / 4000, except the first, which is one."""
-    folder = tmp_path / "src" / "digits"
+    root = tmp_path_factory.mktemp("mnist")
+    folder = root / "src" / "digits"
     folder.mkdir(parents=True)
     for digit in range(10):
         pixels = np.repeat((digit + 10 * np.arange(301)) / 4000, 784).reshape(-1, 784)
         pixels[:, 0] = 1
         (folder / f"{digit}.json").write_text(json.dumps({"data": pixels.flatten().round(6).tolist()}))
-    return tmp_path
+    return root
 
 
 def test_mnist_holds_every_image_once_with_its_label(package):
@@ -91,12 +92,13 @@ def test_mnist_by_squares(package):
         ('{"data": "x"}', "must hold"),
     ],
 )
-def test_a_broken_mnist_file_is_one_line(package, text, said):
-    path = package / "src" / "digits" / "4.json"
+def test_a_broken_mnist_file_is_one_line(tmp_path, text, said):
+    path = tmp_path / "src" / "digits" / "0.json"
+    path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        mnist(package)
+        mnist(tmp_path)
     assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
     path.unlink()
     with pytest.raises(InputError, match="cannot be read"):
-        mnist(package)
+        mnist(tmp_path)

@@ -31,10 +31,11 @@ def reproduce(
     ] = "quick",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the finished cells; a second run goes on there.")
-    ] = Path("reproduce"),
+    ] = Path("reports", "reproduce"),
     data: Annotated[
         Path | None, typer.Option(help="Folder of the real sets.", show_default="where `make data` puts them")
     ] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="Compute nothing: show what is stored.")] = False,
     page: Annotated[
         Path | None, typer.Option(help="Also write the page (.md) and, beside it, its numbers.", show_default=False)
     ] = None,
@@ -42,7 +43,7 @@ def reproduce(
 ) -> bool:
     """Run a study again: every number becomes a file as soon as it is there, and an interrupted run goes on.
 
-    With other seeds, tables or sets than the default the page says what is missing.
+    The page is about the whole study: it names the cells that are not stored.
     """
     if page is not None:
         check_writable(page)
@@ -65,13 +66,14 @@ def reproduce(
     cells = chosen.cells(scale, _names(only), _seeds(seeds), _names(sets), folder)
     store = Store(output / study / scale)
     torch.set_num_threads(1)  # these models are tiny
-    with progress(not json) as display:
-        task = display.add_task(study, total=len(cells))
+    if not stored:
+        with progress(not json) as display:
+            task = display.add_task(study, total=len(cells))
 
-        def advance(cell: Cell, done: int, total: int) -> None:
-            display.update(task, description=cell.name, completed=done, total=total)
+            def advance(cell: Cell, done: int, total: int) -> None:
+                display.update(task, description=cell.name, completed=done, total=total)
 
-        store.run(cells, advance)
+            store.run(cells, advance)
     everything = chosen.cells(scale, None, None, None, folder) if page is not None else cells
     every = {cell.name: cell for cell in [*everything, *cells]}
     found = document(study, scale, list(every.values()), store.stored(every.values()))
