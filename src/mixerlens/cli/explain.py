@@ -63,8 +63,9 @@ def explain(
         check_writable(output)
     from .. import explicit
     from ..explicit.explain import NotCertifiedError
-    from ..explicit.figure import check_drawable, draw
+    from ..explicit.figure import draw
     from ..explicit.layer import check_model
+    from ..figures import check_drawable
 
     if figure is not None:
         check_drawable(figure)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError, UnsupportedError
+from ..figures import check_drawable
 from .measuring import measure_model, number, show_table, span
 from .options import Json, Output, Run
 
@@ -29,9 +30,7 @@ def waves(
     if rings < 1 or nulls < 1:
         raise InputError(f"--rings {rings} --nulls {nulls}: both must be at least 1")
     if figure is not None:
-        from ..ring.figure import draw, drawable
-
-        drawable(figure)
+        check_drawable(figure)
     from ..report.words import unit_of
     from ..ring import Survey, survey
 
@@ -47,6 +46,8 @@ def waves(
         reasons = sorted({each.reason for each in measured.values()})
         raise UnsupportedError(f"no mixer of {run.model} is a ring: {reasons[0]}")
     if figure is not None:
+        from ..ring.figure import draw
+
         draw(found, figure, unit=unit_of(trace))
     if not json:
         unit = unit_of(trace)

@@ -1,7 +1,4 @@
-"""An explanation as one picture: what the waves do together beside what removing them does. It computes nothing.
-
-Colours are safe for colour-blind readers; needs matplotlib.
-"""
+"""An explanation as one picture: what the waves do together beside what removing them does. It computes nothing."""
 
 from __future__ import annotations
 
@@ -11,28 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..files import check_writable, write_whole
+from ..figures import BLUE, INK, ORANGE, drawing
 from .explain import Explanation
 
-__all__ = ["check_drawable", "draw"]
-
-FORMATS = ("png", "pdf", "svg")
-WAVES, PAIRS, REMOVED = "#0072b2", "#d55e00", "#222222"
-
-
-def check_drawable(path: str | Path) -> tuple[Path, str]:
-    """The path and its kind, before anything long has run; raises what `draw` raises."""
-    target = check_writable(path)
-    kind = target.suffix.lower().lstrip(".")
-    if kind not in FORMATS:
-        raise InputError(f"cannot draw {path}: end it in .{', .'.join(FORMATS)}")
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise InputError("the figure needs matplotlib: pip install matplotlib") from error
-    matplotlib.use("Agg")
-    return target, kind
+__all__ = ["draw"]
 
 
 def draw(found: Explanation, path: str | Path) -> Path:
@@ -41,11 +20,7 @@ def draw(found: Explanation, path: str | Path) -> Path:
 
     Raises InputError without matplotlib, or for a path that is no .png, .pdf or .svg or cannot be written.
     """
-    target, kind = check_drawable(path)
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context({"font.size": 8, "svg.hashsalt": "mixerlens"}):
-        figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    with drawing(path, 1, 3, (14, 4.2)) as (figure, (axes,)):
         maps = _maps(found)
         size = max(float(cells[~cells.isnan()].abs().max()) for cells in maps.values() if not cells.isnan().all())
         image: Any = None
@@ -61,15 +36,7 @@ def draw(found: Explanation, path: str | Path) -> Path:
             f"{found.pairs.question}: {found.logit:.4g} = {found.pairs.constant:.4g} constant "
             f"+ {float(found.pairs.linear.sum()):.4g} linear + {float(found.pairs.interactions.sum()):.4g} interactions"
         )
-        try:
-            return write_whole(target, lambda part: figure.savefig(part, format=kind, dpi=150, metadata=_plain(kind)))
-        finally:
-            plt.close(figure)
-
-
-def _plain(kind: str) -> dict[str, Any]:
-    """No date in the file, so that the same numbers give the same bytes."""
-    return {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
+    return Path(path)
 
 
 def _maps(found: Explanation) -> dict[str, Tensor]:
@@ -88,11 +55,11 @@ def _maps(found: Explanation) -> dict[str, Tensor]:
 def _curves(axis: Any, found: Explanation) -> None:
     borders = torch.tensor(found.pairs.borders)
     curves = [
-        ("linear", found.pairs.linear[:-1], WAVES, "-"),
-        ("interactions, a half of each", found.pairs.interactions[:-1].sum(1), PAIRS, "--"),
+        ("linear", found.pairs.linear[:-1], BLUE, "-"),
+        ("interactions, a half of each", found.pairs.interactions[:-1].sum(1), ORANGE, "--"),
     ]
     if found.removal is not None:
-        curves.append(("what it gives: logit less that without it", found.removal.effects, REMOVED, ":"))
+        curves.append(("what it gives: logit less that without it", found.removal.effects, INK, ":"))
     for name, values, colour, style in curves:
         axis.stairs(values, borders, color=colour, linestyle=style, label=name)
     axis.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)

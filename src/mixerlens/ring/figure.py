@@ -1,7 +1,4 @@
-"""The waves of a few mixers as one picture, for a slide or a page: it draws what `survey` measured, computes nothing.
-
-Colours are safe for colour-blind readers and for grey print; needs matplotlib.
-"""
+"""The waves of a few mixers as one picture, for a slide or a page: it draws what `survey` measured, no more."""
 
 from __future__ import annotations
 
@@ -13,14 +10,11 @@ from typing import Any
 import torch
 
 from mixerlens.errors import InputError
-from mixerlens.files import check_writable, write_whole
+from mixerlens.figures import BLUE, ORANGE, drawing
 from mixerlens.ring.survey import Survey
 from mixerlens.ring.waves import LAP, Waves
 
-__all__ = ["draw", "drawable"]
-
-INK, WAVE, NULL = "#222222", "#0072b2", "#d55e00"
-FORMATS = ("png", "pdf", "svg")
+__all__ = ["draw"]
 
 
 def draw(surveys: Mapping[str, Survey], path: str | Path, *, rows: int = 6, unit: str = "token") -> Path:
@@ -31,41 +25,13 @@ def draw(surveys: Mapping[str, Survey], path: str | Path, *, rows: int = 6, unit
     sequence is made of. Raises InputError without matplotlib, without a mixer,
     or for a path that is no .png, .pdf or .svg or cannot be written.
     """
-    target, plt = drawable(path)
     if not surveys:
         raise InputError("there is no mixer with waves to draw")
     shown = list(surveys.items())[:rows]
-    with plt.rc_context({"font.size": 8, "axes.edgecolor": INK, "svg.hashsalt": "mixerlens"}):
-        figure, axes = plt.subplots(
-            len(shown), 5, figsize=(14, 2.6 * len(shown) + 0.5), squeeze=False, layout="constrained"
-        )
+    with drawing(path, len(shown), 5, (14, 2.6 * len(shown) + 0.5)) as (figure, axes):
         for line, (name, found) in zip(axes, shown, strict=True):
             _row(figure, line, name, found, unit)
-        try:
-            kind = target.suffix.lower()[1:]
-            return write_whole(target, lambda part: figure.savefig(part, format=kind, dpi=150, metadata=_plain(kind)))
-        finally:
-            plt.close(figure)
-
-
-def drawable(path: str | Path) -> tuple[Path, Any]:
-    """The path, once it is known that a figure can be written there, and matplotlib's pyplot. Raises as `draw`."""
-    target = check_writable(path)
-    if target.suffix.lower()[1:] not in FORMATS:
-        raise InputError(f"cannot draw {path}: end it in .{', .'.join(FORMATS)}")
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise InputError("the figure needs matplotlib: pip install matplotlib") from error
-    return target, plt
-
-
-def _plain(kind: str) -> dict[str, Any]:
-    """No date in the file, so that the same numbers give the same bytes."""
-    return {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
+    return Path(path)
 
 
 def _row(figure: Any, line: Any, name: str, found: Survey, unit: str) -> None:
@@ -85,13 +51,13 @@ def _row(figure: Any, line: Any, name: str, found: Survey, unit: str) -> None:
         axis.set(title=title, xlabel=f"time, {scale}", ylabel="node")
     figure.colorbar(image, ax=line[1], label="|z|, share of its peak")
     top = float(torch.maximum(w.participation, w.null)[:, ring].max())
-    line[2].plot(laps, w.participation[:, ring], color=WAVE, label="sorted")
-    line[2].plot(laps, w.null[:, ring], color=NULL, linestyle="--", label=f"mean of {w.nulls} random orders")
+    line[2].plot(laps, w.participation[:, ring], color=BLUE, label="sorted")
+    line[2].plot(laps, w.null[:, ring], color=ORANGE, linestyle="--", label=f"mean of {w.nulls} random orders")
     line[2].set(
         title="nodes that carry the pulse", xlabel=f"time, {scale}", ylabel="participation ratio", ylim=(0, 1.4 * top)
     )
     line[2].legend(frameon=False, loc="upper left")
-    line[3].plot(d.frequency[ring], ".", color=WAVE, markersize=3)
+    line[3].plot(d.frequency[ring], ".", color=BLUE, markersize=3)
     line[3].axhspan(-math.pi, math.pi, color="#eeeeee", zorder=0)
     speed = f"lap {lap:,.0f} {unit}s, {float(d.lap_decay[ring]):.2g} left" if math.isfinite(lap) else "nothing moves"
     line[3].set(title=speed, xlabel="mode around the ring", ylabel=f"frequency, rad / {unit}")
@@ -102,8 +68,8 @@ def _row(figure: Any, line: Any, name: str, found: Survey, unit: str) -> None:
         line[4].set_axis_off()
         return
     h = found.history
-    line[4].plot(h.linear[:, ring], color=WAVE, label="all nodes, best reading")
-    line[4].plot(h.at_node[:, ring], color=NULL, linestyle="--", label="the node its wave is at")
+    line[4].plot(h.linear[:, ring], color=BLUE, label="all nodes, best reading")
+    line[4].plot(h.at_node[:, ring], color=ORANGE, linestyle="--", label="the node its wave is at")
     line[4].set(title="error of reading the past", xlabel=f"lag, {unit}s", ylabel="share of variance", ylim=(0, 1.4))
     line[4].legend(frameon=False, loc="upper left")
 
