@@ -60,7 +60,9 @@ def test_the_page_and_its_numbers_name_what_was_not_run(mixerlens, tmp_path, sma
     document = json.loads(page.with_suffix(".json").read_text())
     assert document["cells"] > 200 and len(document["missing"]) == document["cells"] - 4
     text = page.read_text()
-    assert "order 2, i != j" in text and "sets, digits" in text and "Not run, or not finished" in text
+    assert "order 2, i != j" in text and "Not run, or not finished" in text
+    assert "rings, rate 0.001: digits, JapaneseVowels (seeds 0, 1, 2)" in text
+    assert "orders, random S4D-Lin: autocorrelation, mean (seeds 2, 3, 4," in text
     assert f"4 of {document['cells']} cells" in text
 
 

@@ -225,12 +225,7 @@ def _runs(rows: dict[str, Any], document: dict[str, Any]) -> str:
 
 
 def _limits(document: dict[str, Any]) -> str:
-    missing = document["missing"]
-    named: dict[str, list[str]] = {}
-    for name in missing:
-        table, data, rest = name.split("/")
-        named.setdefault(f"{table}, {data}", []).append(rest)
-    absent = "\n".join(f"- {place}: {', '.join(each)}" for place, each in named.items())
+    absent = "\n".join(f"  - {line}" for line in _absent(document["missing"]))
     return (
         f"""## What this does not say
 
@@ -242,11 +237,28 @@ def _limits(document: dict[str, Any]) -> str:
   not what is needed.
 - SelfRegulationSCP1, the EEG set of the paper, is carried by no package. `--sets SelfRegulationSCP1 --scale full
   --data FOLDER` reads it from a folder; it was not run.
-{"- Not run, or not finished:" if missing else ""}
+{"- Not run, or not finished:" if absent else ""}
 {absent}
 """.rstrip()
         + "\n"
     )
+
+
+def _absent(missing: Sequence[str]) -> list[str]:
+    """A line a table and variant: which seeds of which sets."""
+    seeds: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for name in missing:
+        table, data, rest = name.split("/")
+        variant, _, seed = rest.rpartition("-")
+        seeds.setdefault((table, variant), {}).setdefault(data, []).append(int(seed))
+    lines = []
+    for (table, variant), each in seeds.items():
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for data, numbers in each.items():
+            alike.setdefault(tuple(sorted(numbers)), []).append(data)
+        places = (f"{', '.join(names)} (seeds {', '.join(map(str, numbers))})" for numbers, names in alike.items())
+        lines.append(f"{table}, {variant}: {'; '.join(places)}")
+    return lines
 
 
 def _said() -> list[tuple[str, str]]:
