@@ -170,6 +170,19 @@ def test_the_impulse_response_is_the_run():
         assert difference(ring.impulse_response(some), picked) < 1e-12
 
 
+def test_a_pulse_is_followed_by_leaps_where_the_network_is_constant():
+    given = FAMILIES["s4"].arguments(4)
+    given.pop("value")
+    ring = from_ssm(FAMILIES["s4"].function(**given))
+    step = ring.step_coupling()[0] + to_nodes(ring.left[0, 0])[..., None] @ to_modes(ring.right[0, 0])[:, None]
+    tokens = torch.tensor([[0, 0, 0], [1, 3, 7], [2, 6, 14], [2, 10, 300]])
+    found = ring.pulse(tokens)
+    for moment in range(4):
+        for r in range(3):
+            want = torch.linalg.matrix_power(step[r], int(tokens[moment, r]))[:, 0]
+            assert difference(found[moment, r], want) < 1e-11
+
+
 def test_a_module_is_its_ring():
     torch.manual_seed(1)
     layer = S4D(3, 8).double()

@@ -248,11 +248,28 @@ class RingNetwork:
         return self._followed(start, tokens)
 
     def _followed(self, z: Tensor, tokens: Tensor) -> Complex[Tensor, "moments rings nodes"]:
-        """Node states (1, rings, nodes, 1) from token 0 on, step by step, at these tokens, without input."""
+        """Node states (1, rings, nodes, 1) from token 0 on, at these tokens, without input."""
+        if self.constant and tokens.shape[0] > 1 and bool((tokens.diff(dim=0) >= 0).all()):
+            return torch.stack([self._leaped(z[0, r, :, 0], tokens[:, r].tolist(), r) for r in range(self.rings)], 1)
         states = [z]
         for t in range(1, int(tokens.max()) + 1):
             states.append(self.step(states[-1], t)[:1])
         return torch.stack(states)[:, 0, ..., 0].gather(0, tokens[..., None].expand(-1, -1, self.nodes))
+
+    def _leaped(self, z: Tensor, tokens: list[int], ring: int) -> Complex[Tensor, "moments nodes"]:
+        """The same for one ring of a constant network, by powers of its step from moment to moment."""
+        assert self.left is not None and self.right is not None
+        left, right = self.left[0, 0, ring], self.right[0, 0, ring]
+        matrix = torch.diag(self.multiplier()[0, ring]) + torch.outer(left, right)
+        powers: dict[int, Tensor] = {}
+        x, here, states = to_modes(z), 0, []
+        for token in tokens:
+            leap = token - here
+            if leap not in powers:
+                powers[leap] = torch.linalg.matrix_power(matrix, leap)
+            x, here = powers[leap] @ x, token
+            states.append(x)
+        return to_nodes(torch.stack(states))
 
     def reordered(self, order: Int[Tensor, "rings nodes"]) -> RingNetwork:
         """The same layer with its modes in another order around the ring: another, equally exact network.

@@ -102,7 +102,7 @@ class Waves(Record):
         (after exactly a lap of S4D-Lin every order is back at one node); NaN where nothing moves.
     displacement: nodes by which the peak has moved from node 0, signed, the short way around, (moments,
         rings); 0 once less than 1e-6 of the pulse is left.
-    travels: whether the peak ever leaves the nodes next to node 0, (rings,).
+    travels: whether modes turn and the peak leaves the nodes next to node 0, (rings,).
     """
 
     tokens: Int[Tensor, "moments rings"] = field(repr=False)
@@ -125,7 +125,7 @@ class Waves(Record):
         "quarter_null": "The same for random orders of the modes, their mean, at a quarter of a lap.",
         "half_null": "The same at half a lap.",
         "peak_displacement": "Largest distance of the peak from node 0.",
-        "travels": "Whether the peak leaves the nodes next to node 0.",
+        "travels": "Whether modes turn and the peak leaves the nodes next to node 0.",
         "nulls": "Random orders the null is the mean of.",
     }
     units: ClassVar[dict[str, str]] = dict.fromkeys(
@@ -180,7 +180,7 @@ def waves(ring: RingNetwork, *, laps: float = 2.0, nulls: int = NULLS, seed: int
         quarter_null=after(null, LAP // 4),
         half_null=after(null, LAP // 2),
         displacement=torch.where(left, moved, 0),
-        travels=torch.where(left, moved, 0).abs().amax(0) > 1,
+        travels=found.lap_time.isfinite() & (torch.where(left, moved, 0).abs().amax(0) > 1),
         dispersion=found,
         nulls=nulls,
     )
