@@ -27,7 +27,7 @@ def reproduce(
         str | None, typer.Option(help="Seeds, for example 0,1,2.", metavar="N,N", show_default="a table's own")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="quick: small models, an hour or two on one core. full: larger ones, days.")
+        str, typer.Option(help="quick: small models, about an hour on one idle core. full: larger ones, many hours.")
     ] = "quick",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the finished cells; a second run goes on there.")

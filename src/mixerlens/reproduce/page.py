@@ -9,7 +9,7 @@ from typing import Any
 
 from . import rings, seen
 from .baselines import BASELINES
-from .classifiers import MEANS, TESTED, VARIANTS
+from .classifiers import MEANS, RECIPES, TESTED, VARIANTS
 from .intervals import wilson
 from .parts import DEGREES
 from .verdicts import Verdict, verdicts
@@ -30,7 +30,7 @@ def markdown(document: dict[str, Any]) -> str:
     tables = document["tables"]
     parts = [_head(document)]
     if seen.TABLE in tables:
-        parts.append(_seen(tables[seen.TABLE]))
+        parts.append(_seen(tables[seen.TABLE], document))
     if "sets" in tables:
         judged = verdicts(tables["sets"])
         parts += [_claim(judged, document), _accuracies(tables["sets"], document), _differences(judged, document)]
@@ -55,7 +55,8 @@ beside each number. The only nonlinearity of these models is their decoder: with
 """
 
 
-def _seen(rows: dict[str, Any]) -> str:
+def _seen(rows: dict[str, Any], document: dict[str, Any]) -> str:
+    sizes = next(iter(document["recipes"][seen.TABLE].values()))
     cells = []
     for task, said in seen.TASKS.items():
         runs = rows.get(task, {}).get("random S4D-Lin", {})
@@ -64,8 +65,8 @@ def _seen(rows: dict[str, Any]) -> str:
     count = max(len(runs) for row in rows.values() for runs in row.values())
     return f"""## What each order sees, without training
 
-Two classes, {seen.Sizes().time} steps, {seen.Sizes().systems} random S4D-Lin systems, averaged over time order by order
-and read by a ridge classifier; {seen.Sizes().test} test sequences, {count} seeds. Mean accuracy [95 % interval of that
+Two classes, {sizes["time"]} steps, {sizes["systems"]} random S4D-Lin systems, averaged over time order by order
+and read by a ridge classifier; {sizes["test"]} test sequences, {count} seeds. Mean accuracy [95 % interval of that
 mean over seeds] (lowest to highest seed); chance is 50 %.
 
 {_table(("the classes differ in", *seen.FEATURES), cells)}
@@ -225,6 +226,9 @@ def _runs(rows: dict[str, Any], document: dict[str, Any]) -> str:
 
 
 def _limits(document: dict[str, Any]) -> str:
+    others = {name: scale for scale, recipes in RECIPES.items() for name in recipes if name not in document["sets"]}
+    said = ", ".join(f"{name} ({scale})" for name, scale in others.items())
+    other = f"Sets of another scale, or without a single run here: {said}." if said else "Every set was run."
     absent = "\n".join(f"  - {line}" for line in _absent(document["missing"]))
     return (
         f"""## What this does not say
@@ -235,8 +239,8 @@ def _limits(document: dict[str, Any]) -> str:
   its kernels, so that it is at most as rich as logistic regression on the raw sequence, and smoother.
 - GLU and LayerNorm multiply waves too. Where "glu only" or "norm only" does as well as "gelu only", the activation is
   not what is needed.
-- SelfRegulationSCP1, the EEG set of the paper, is carried by no package. `--sets SelfRegulationSCP1 --scale full
-  --data FOLDER` reads it from a folder; it was not run.
+- {other}
+- SelfRegulationSCP1, the EEG set of the paper, is carried by no package: `--data FOLDER` reads it from a folder.
 {"- Not run, or not finished:" if absent else ""}
 {absent}
 """.rstrip()

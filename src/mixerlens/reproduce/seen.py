@@ -39,9 +39,9 @@ class Sizes:
     """time steps; sequences to learn from and to test on, half of each class; random systems; ridge penalty."""
 
     time: int = 128
-    train: int = 1000
-    test: int = 1000
-    systems: int = 64
+    train: int = 500
+    test: int = 500
+    systems: int = 48
     modes: int = 32
     penalty: float = 1e-2
 

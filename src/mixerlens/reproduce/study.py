@@ -34,6 +34,10 @@ class Study:
     title: str
     tables: dict[str, Table]
 
+    def sets(self, scale: str) -> tuple[str, ...]:
+        """Every real set of a scale, each once."""
+        return tuple(dict.fromkeys(name for table in self.tables.values() for name in table.sets.get(scale, ())))
+
     def cells(
         self,
         scale: str = "quick",
@@ -50,7 +54,7 @@ class Study:
         for kind, names, allowed in (
             ("scale", [scale], SCALES),
             ("table", only or [], tuple(self.tables)),
-            ("set", sets or [], tuple(SETS)),
+            (f"set of scale {scale}", sets or [], self.sets(scale)),
         ):
             unknown = [name for name in names if name not in allowed]
             if unknown:
