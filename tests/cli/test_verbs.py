@@ -31,7 +31,7 @@ def test_help_names_every_verb_and_the_version_is_the_packages(mixerlens):
     listed = mixerlens("--help")
     assert listed.exit_code == 0 and all(verb.__name__ in listed.stdout for verb in VERBS)
     for verb in VERBS:
-        subject = {"families": "NAME", "doctor": "--json"}.get(verb.__name__, "MODEL")
+        subject = {"families": "NAME", "reproduce": "STUDY", "doctor": "--json"}.get(verb.__name__, "MODEL")
         assert subject in mixerlens(verb.__name__, "--help").stdout
 
 
