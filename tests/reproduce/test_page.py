@@ -63,6 +63,7 @@ def test_verdicts(full, identity, raw, kind):
     assert (found.kind, found.chosen) == (kind, "full")
     assert found.differences["full - identity"].mean == pytest.approx((full - identity) / 100)
     assert found.differences["full - frozen"] is None
+    assert found.seeds["best - raw sequence"] == 1 and found.seeds["full - frozen"] == 0
 
 
 def test_the_best_model_is_chosen_by_validation_and_not_by_test():

@@ -79,7 +79,8 @@ alone only by pairs launched at different times.
 def _claim(judged: list[Verdict], document: dict[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     for each in judged:
-        groups.setdefault(each.kind, []).append(_title(each.data, document))
+        one = " (one seed)" if each.seeds["best - identity"] == 1 else ""
+        groups.setdefault(each.kind, []).append(_title(each.data, document) + one)
     said = {
         "holds": "**It holds** (interactions beat the identity decoder and logistic regression on the raw sequence)",
         "partly": "**In part** (they beat the identity decoder, but not logistic regression on the raw sequence)",
@@ -134,8 +135,8 @@ def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
     keys = list(dict.fromkeys(key for each in judged for key in each.differences))
     body = []
     for each in judged:
-        cells = [each.differences.get(key) for key in keys]
-        body.append([_title(each.data, document), each.chosen, *(_points(cell) for cell in cells)])
+        cells = [_points(each.differences.get(key), each.seeds[key]) for key in keys]
+        body.append([_title(each.data, document), each.chosen, *cells])
     return f"""Differences in points of accuracy, with 95 % intervals; "best" is what the validation part chose.
 
 {_table(("set", "best", *keys), body)}"""
@@ -293,8 +294,11 @@ def _mean(scores: Sequence[Sequence[int]]) -> str:
     return f"{100 * sum(correct / total for correct, total in scores) / len(scores):.1f}"
 
 
-def _points(found: Any) -> str:
-    return "not run" if found is None else f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+def _points(found: Any, seeds: int) -> str:
+    if found is None:
+        return "not run"
+    one = ", one seed" if seeds == 1 else ""
+    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]{one}"
 
 
 def _over(runs: Sequence[dict[str, Any]], of: Callable[[dict[str, Any]], float | None]) -> str:
