@@ -94,7 +94,7 @@ def _claim(judged: list[Verdict], document: dict[str, Any]) -> str:
 
 For each set the interacting model with the most validation sequences right ("gelu only", "full" or "two layers") is set
 against the identity decoder, retrained, and against logistic regression on the raw sequence. A difference counts if its
-95 % interval leaves zero out; it covers another test set and other seeds.
+95 % interval leaves zero out; it covers another test set and, where there are several, other seeds.
 """
 
 
@@ -237,7 +237,8 @@ def _limits(document: dict[str, Any]) -> str:
 - The models are small and trained for minutes; a control that fails here might be trained better, and so might the
   full model. `--scale full` has larger ones; its numbers are not on this page.
 - The mean over time is part of the model: an identity decoder with it reads every time step through the tails of
-  its kernels, so that it is at most as rich as logistic regression on the raw sequence, and smoother.
+  its kernels, so that it is at most as rich as logistic regression on the raw sequence, and smoother. Both are linear:
+  where the identity decoder is far below logistic regression, what it lacks is training or width, not interactions.
 - GLU and LayerNorm multiply waves too. Where "glu only" or "norm only" does as well as "gelu only", the activation is
   not what is needed.
 - {other}
