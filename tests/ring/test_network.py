@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.evolution import Dense
 from mixerlens.families import FAMILIES, linoss, lru, mamba, s4d, s5
 from mixerlens.models.s4d import S4D
 from mixerlens.ring import RingNetwork, circulant, from_modes, from_ssm, to_modes, to_nodes
@@ -16,7 +18,7 @@ from mixerlens.ring import RingNetwork, circulant, from_modes, from_ssm, to_mode
 CIRCULANT = [
     *("rg_lru", "min_gru", "min_lstm", "hnet_dechunk", "linear_attention", "retnet", "lightning_attention"),
     *("gated_linear_attention", "hgrn2", "longhorn", "mesa_net", "s4d", "mamba", "mamba2", "s5", "lru", "dss"),
-    *("linoss_im", "linoss_imex", "gated_slot_attention"),
+    *("linoss_im", "linoss_imex", "gated_slot_attention", "mamba3"),
 ]
 SCATTERED = [
     *("delta_net", "gated_delta_net", "titans_linear_plain", "ttt_linear", "prism", "kimi_delta_attention"),
@@ -58,7 +60,7 @@ def test_any_order_is_the_same_layer(name):
 def test_every_other_family_is_refused_with_the_reason(name):
     given = FAMILIES[name].arguments(0)
     given.pop("value")
-    with pytest.raises(UnsupportedError, match=r"a ring is linear|is no ring|runs forward"):
+    with pytest.raises(UnsupportedError, match=r"a ring is linear|is not written as a ring here|runs forward"):
         from_ssm(FAMILIES[name].function(**given))
 
 
@@ -105,8 +107,28 @@ def test_a_hold_spreads_the_injection_over_two_nodes():
     A = torch.complex(torch.full((1, 64), -0.5), math.pi * torch.arange(64.0)[None]).to(torch.complex128)
     one = torch.ones(1, 64, dtype=torch.complex128)
     ring = from_modes(A, one, one, torch.tensor([2 / 64]))  # one node a step
-    size = ring.inject()[0, 0, :, 0].abs()
-    assert float(size.sort().values[-2:].square().sum() / size.square().sum()) > 0.85
+    power = ring.inject()[0, 0, :, 0].abs().square()
+    both = power + power.roll(-1)  # of a node and the next
+    assert float(both.max() / power.sum()) > 0.85
+    assert int(both.argmax()) == 63  # node 0, and the one that the wave has reached
+
+
+def test_small_heads_are_compared_by_their_own_size():
+    """A head that is 1e-9 of the other and ill conditioned: what is wrong with it may not hide behind the large one."""
+    jordan = torch.stack([torch.eye(2) * 0.5, torch.tensor([[0.5, 1.0], [0.0, 0.5 + 1e-7]])]).double()
+    key = torch.tensor([[1.0, 1.0], [1e-9, 1e-9]], dtype=torch.float64)[None, None]
+    mixer = CoefficientDynamics(query=torch.ones(1, 1, 2, 2).double(), key=key, evolution=Dense(jordan), length=1)
+    with pytest.raises(UnsupportedError, match="differs from the layer"):
+        from_ssm(mixer)
+
+
+def test_one_input_of_a_layer_with_many_modes_enters_at_one_node():
+    given = FAMILIES["s5"].arguments(0)
+    given.pop("value")
+    held = FAMILIES["s5"].function(**given).key[0, 0, :, 0]
+    ring = from_ssm(s5(**given), B=(1 / held)[:, None], C=torch.ones(1, 3, dtype=held.dtype), scale=2.0, order="given")
+    entered = ring.inject()[0, 0, :, 0].abs()
+    assert float(entered[1:].max()) < 1e-14 * float(entered[0])
 
 
 @pytest.mark.parametrize("sampling", ["zoh", "bilinear", "impulse"])
@@ -157,7 +179,7 @@ def test_mamba_is_one_ring_with_a_warped_clock():
 
 
 def test_the_impulse_response_is_the_run():
-    for name in ("s4d", "mamba", "s4", "gated_linear_attention"):
+    for name in ("s4d", "mamba", "s4", "gated_linear_attention", "mamba3"):
         given = FAMILIES[name].arguments(4)
         given.pop("value")
         ring = from_ssm(FAMILIES[name].function(**given))
@@ -168,6 +190,8 @@ def test_the_impulse_response_is_the_run():
         some = torch.tensor([[0, 3, 8], [5, 5, 1]])
         picked = torch.stack([want[some[:, r], r] for r in range(3)], 1)
         assert difference(ring.impulse_response(some), picked) < 1e-12
+    with pytest.raises(InputError, match="0 tokens asked for"):
+        ring.impulse_response(0)
 
 
 def test_a_pulse_is_followed_by_leaps_where_the_network_is_constant():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mixerlens.errors import InputError, UnsupportedError
-from mixerlens.ring import from_modes, real_ring
+from mixerlens.families import FAMILIES, s5
+from mixerlens.ring import from_modes, from_ssm, participation_ratio, real_ring
 from mixerlens.ring.real import KINDS
 
 
@@ -57,30 +58,44 @@ def test_how_the_ring_closes(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pulse_enters_at_one_node(kind):
     ring = real_ring(from_modes(**pairs(), sampling="impulse"), kind)
-    size = ring.inject.abs() / ring.inject.abs().amax(-1, keepdim=True)
-    if kind == "antiperiodic":  # half-integer waves of equal size are a pulse that has both signs
-        assert float(size[:, 0].min()) == 1
-    else:
-        assert float(size[:, 1:].max()) < 1e-14
+    assert float(ring.inject[:, 1:].abs().max()) < 1e-14 * float(ring.inject[:, 0].abs().min())
 
 
-def test_the_pulse_stays_sharp_on_the_short_ring_and_refocuses_on_the_others():
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pulse_stays_sharp_on_the_short_ring_and_refocuses_after_a_lap_on_the_others(kind):
+    """A lap of S4D-Lin is a time of 2. On P nodes the pulse stands on one whenever 2 / P have passed, if it does."""
     given = pairs(modes=16)
-    given["dt"] = torch.full((2,), 2 / 31 / 8, dtype=torch.float64)  # a lap of the 31 nodes is 248 tokens
-    from mixerlens.ring import participation_ratio
+    nodes = {"antiperiodic": 32, "dummy": 33, "real_mode": 31}[kind]
+    given["dt"] = torch.full((2,), 2 / nodes, dtype=torch.float64)  # one node a step
+    response = real_ring(from_modes(**given, sampling="impulse"), kind).impulse_response(nodes + 1)
+    carriers = participation_ratio(response.to(torch.complex128))[:, 0]
+    assert float(carriers[nodes]) == pytest.approx(1, abs=1e-9)
+    if kind == "real_mode":
+        assert float(carriers.max()) < 1 + 1e-9
+    else:
+        assert 2 < float(carriers.max()) < 5
+    turned = response[nodes, 0, 0] / response[0, 0, 0]
+    assert float(turned) == pytest.approx(math.exp(-1), rel=1e-9)
 
-    short = real_ring(from_modes(**given, sampling="impulse"), "real_mode").impulse_response(249)
-    whole_steps = participation_ratio(short[::8].to(torch.complex128))
-    assert float(whole_steps.max()) < 1 + 1e-9  # one node, every time the pulse stands on one
-    assert int(short[8, 0].abs().argmax()) in (1, 30)
-    long = real_ring(from_modes(**given, sampling="impulse"), "dummy").impulse_response(249)
-    wide = participation_ratio(long.to(torch.complex128))[:, 0]
-    assert float(wide[60:190].max()) > 1.5
+
+def test_plain_two_m_periodic_nodes_have_too_few_pairs():
+    """Wavenumbers of 2 M periodic nodes: 0 and M are real, M - 1 pairs remain, so M conjugate pairs do not fit."""
+    M = 8
+    sampled = torch.linalg.eigvals(
+        torch.randn(2 * M, dtype=torch.float64)[(torch.arange(2 * M)[:, None] - torch.arange(2 * M)) % (2 * M)]
+    )
+    assert int((sampled.imag.abs() < 1e-9).sum()) == 2
 
 
 def test_what_has_no_real_ring_is_refused():
     with pytest.raises(UnsupportedError, match=r"the first mode is not real: its frequency is 0.3"):
         real_ring(from_modes(**pairs(real_first=False)), "real_mode")
+    family = FAMILIES["s5"].arguments(0)
+    family.pop("value")
+    B, C = torch.randn(3, 1, dtype=torch.complex128), torch.randn(4, 3, dtype=torch.complex128)
+    many = from_ssm(s5(**family), B=B, C=C, scale=2.0)
+    with pytest.raises(UnsupportedError, match="one real output"):
+        real_ring(many)
     with pytest.raises(InputError, match="kind is 'periodic'"):
         real_ring(from_modes(**pairs()), "periodic")
     with pytest.raises(InputError, match=r"u must be \(batch, time, 2, channels\)"):

@@ -9,7 +9,7 @@ import torch
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
-from mixerlens.evolution import Diagonal
+from mixerlens.evolution import Diagonal, Rotation
 from mixerlens.families import FAMILIES, legs_normal_plus_low_rank
 from mixerlens.ring import (
     RingNetwork,
@@ -49,8 +49,10 @@ def test_s4d_lin_is_damped_transport():
 @pytest.mark.parametrize(("A", "after_a_lap"), [("lin", 1), ("inv", 41), ("legs", 36)])
 def test_lin_stays_sharp_and_the_others_disperse(A, after_a_lap):
     modes = {"lin": LIN, "inv": INV, "legs": legs_normal_plus_low_rank(2 * N)[0]}[A]
-    size = participation_ratio(ring(modes, 2 / 256).impulse_response(257))[256, 0]
-    assert round(float(size)) == pytest.approx(after_a_lap, abs=0.6)
+    size = participation_ratio(ring(modes, 2 / 256).impulse_response(257))[:, 0]
+    assert round(float(size[256])) == pytest.approx(after_a_lap, abs=0.6)
+    if A == "lin":  # all the way, not only where every order is back at one node
+        assert float(size[::4].max()) < 1 + 1e-9
 
 
 def test_bilinear_steps_disperse_even_lin():
@@ -77,6 +79,67 @@ def test_the_pulse_beside_its_null():
     assert found.displacement[:5, 0].tolist() == [0, -1, -2, -3, -4]  # 64 nodes, 64 moments a lap
 
 
+def test_waves_survive_a_jitter_of_a_few_percent_of_the_spacing_and_not_of_its_size():
+    torch.manual_seed(0)
+    noise = torch.randn(N, dtype=torch.float64)
+    carriers = [float(waves(ring(LIN + 1j * math.pi * share * noise, 2 / 256), nulls=2).half) for share in (0, 0.03, 1)]
+    assert carriers[0] == pytest.approx(1, abs=1e-6)
+    assert carriers[1] < 2
+    assert carriers[2] > 15
+
+
+def test_aliases_are_equal_once_sampled_and_nothing_else_is():
+    slow, real = ring(LIN, 1e-7), torch.arange(1, 17, dtype=torch.float64) * -2 + 0j
+    assert int(dispersion(slow).distinct) == N
+    assert int(dispersion(ring(real, 1.0)).distinct) == 16  # small multipliers, and none the alias of another
+    single = (math.pi * n).float().double()
+    assert int(dispersion(ring(torch.complex(LIN.real, single), 1.0)).distinct) == 2
+
+
+def diagonal(decay=None, log_decay=None, tokens=50):
+    x = decay if decay is not None else log_decay
+    key = torch.randn(1, 1, 1, x.shape[-1], dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    evolution = Diagonal(decay=decay) if log_decay is None else Diagonal(log_decay=log_decay)
+    return from_ssm(CoefficientDynamics(query=key, key=key, evolution=evolution, length=tokens))
+
+
+@pytest.mark.parametrize("given", ["decay", "log_decay"])
+def test_a_mode_that_is_erased_leaves_the_others_their_lap(given):
+    log = torch.complex(torch.full((16,), -0.01, dtype=torch.float64), 0.05 * n[:16])
+    log[5] = complex(-math.inf, 0)
+    values = log if given == "log_decay" else torch.where(log.real.isinf(), 0, torch.exp(log))
+    network = diagonal(**{given: values[None, None, None]})
+    found = waves(network, nulls=2)
+    assert float(found.dispersion.lap_time) == pytest.approx(2 * math.pi / 0.05, rel=1e-9)
+    assert bool(found.space_time.isfinite().all())
+    assert bool(found.travels)
+    with pytest.raises(UnsupportedError, match="erased at once"):
+        _ = network.coupling
+
+
+def test_turns_of_a_rotation_that_changes_are_averaged_as_angles():
+    torch.manual_seed(0)
+    angle = 3.1 + 0.3 * torch.randn(1, 400, 1, 4, dtype=torch.float64)
+    key = torch.randn(1, 400, 1, 8, dtype=torch.float64)
+    network = from_ssm(CoefficientDynamics(query=key, key=key, evolution=Rotation(angle)), order="given")
+    assert torch.allclose(dispersion(network).frequency[0], angle.mean(1)[0, 0], atol=1e-12)
+
+
+def test_what_turns_is_not_called_diffusive():
+    for name in ("linoss_im", "retnet"):
+        given = FAMILIES[name].arguments(0)
+        given.pop("value")
+        found = waves(from_ssm(FAMILIES[name].function(**given)), nulls=2)
+        assert not bool((found.travels | found.diffusive).any()), name
+    damped = waves(ring(LIN[:8] - 80, 0.01), nulls=2)
+    assert not bool(damped.diffusive.any())
+
+
+def test_a_lap_of_under_four_tokens_has_no_quarter():
+    found = waves(ring(LIN[:8], 1.0), nulls=2)
+    assert bool(found.quarter.isnan().all() and found.half_null.isnan().all())
+
+
 def test_mamba_diffuses_and_nothing_travels():
     given = FAMILIES["mamba"].arguments(1)
     given.pop("value")
@@ -84,6 +147,7 @@ def test_mamba_diffuses_and_nothing_travels():
     given["B"], given["C"] = (torch.ones(2, 41, 16, dtype=torch.float64) for _ in range(2))
     found = waves(from_ssm(FAMILIES["mamba"].function(**given)))
     assert not bool(found.travels.any())
+    assert bool(found.diffusive.all())
     assert int(found.peak_displacement.max()) == 0
     assert bool(found.dispersion.lap_time.isinf().all())
     assert bool(found.quarter.isnan().all())

@@ -100,23 +100,29 @@ def _notes(measured: dict[str, Any], unit: str) -> list[str]:
         "carriers: nodes that share a pulse (participation ratio); null: the same for random orders of the modes, "
         "which are equally exact rings.",
     ]
-    still = [each for each in found if not bool(each.waves.travels.any())]
-    if any(each.ring.kind.startswith("circulant") for each in still):
-        farthest = max(int(each.waves.peak_displacement.max()) for each in still)
+    free = ("circulant", "circulant, warped clock")
+    coupled = [each.waves for each in found if each.ring.kind in free]
+    if still := [waves for waves in coupled if bool(waves.diffusive.all())]:
+        farthest = max(int(waves.peak_displacement.max()) for waves in still)
         notes.append(
-            f"circulant, and nothing travels: diffusive, no travelling wave; the peak moves {farthest} nodes at most."
+            "no mode turns: diffusive, no travelling wave; a pulse spreads in place, and its peak moves "
+            f"{farthest} nodes at most."
         )
-    if any(each.ring.kind.startswith("no coupling") for each in still):
+    if any(not bool((waves.travels | waves.diffusive).all()) for waves in coupled):
+        notes.append(
+            f"modes that turn without a pulse that travels: too few nodes, too few {unit}s, damped or spread too fast."
+        )
+    if any(each.ring.kind == "no coupling" for each in found):
         notes.append("no coupling: all modes of a head decay alike, so that no node hears another.")
+    if any(each.ring.left is not None for each in found):
+        notes.append("scatterer: what keys erase or a low rank adds couples the nodes too, and is no wave.")
     folded = [each for each in found if not each.ring.kind.startswith("no coupling")]
     aliases = sum(int((each.ring.nodes - each.waves.dispersion.distinct).sum()) for each in folded)
     if aliases:
         notes.append(f"{aliases} modes are aliases: sampled once a {unit} they are equal to others.")
-    remembered = [each.history.capacity for each in found if each.history is not None]
-    if remembered:
-        held = span(remembered[0]) if len(remembered) == 1 else ", ".join(span(x).split("\n")[0] for x in remembered)
-        window = next(each.history.window for each in found if each.history is not None)
-        notes.append(f"{unit}s of the last {window} that the state holds, middle of each layer: {held}.")
+    held = [f"{number(float(h.capacity.median()))} of {h.window}" for each in found if (h := each.history) is not None]
+    if held:
+        notes.append(f"{unit}s that the state holds of the last ones, middle of each layer: {', '.join(held)}.")
     for reason in sorted({each.reason for each in measured.values() if not hasattr(each, "ring")}):
         notes.append(f"no ring: {reason}.")
     return notes

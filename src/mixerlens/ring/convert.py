@@ -6,7 +6,8 @@
 | Rotation (RetNet, Mamba-3's turns) | x_0 + i x_1 of every plane | circulant |
 | Scalar, Identity (Mamba-2, linear attention) | all alike | circulant without coupling |
 | Dense, constant (LinOSS) | eigenvectors | circulant, two nodes an oscillator |
-| DiagonalPlusRankOne (S4) , Delta (DeltaNet) | as they are | circulant plus a rank-one scatterer |
+| DiagonalPlusRankOne (S4), Delta (DeltaNet) | as they are | circulant plus a rank-one scatterer |
+| Trapezoid (Mamba-3) | those of the evolution inside | that ring; every input enters twice |
 
 A layer with a head a mode (S5, LRU, LinOSS) becomes one ring of all of them: B says how its inputs drive them, C how
 they are read.
@@ -23,7 +24,17 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
-from mixerlens.evolution import Delta, Dense, Diagonal, DiagonalPlusRankOne, Evolution, Identity, Rotation, Scalar
+from mixerlens.evolution import (
+    Delta,
+    Dense,
+    Diagonal,
+    DiagonalPlusRankOne,
+    Evolution,
+    Identity,
+    Rotation,
+    Scalar,
+    Trapezoid,
+)
 from mixerlens.measures.parts import dynamics_of
 from mixerlens.normalizer import NoNormalizer
 from mixerlens.operator.oracle import oracle
@@ -55,9 +66,11 @@ def from_ssm(
     (scale 2 for one mode of each pair), LRU and LinOSS are that.
     order: "frequency" sorts the modes around the ring, "given" leaves them as they are. D u is not included.
 
-    The comparison runs at most 64 tokens of seeded noise through the network, in its nodes, and through the library's
-    float64 oracle, the recurrence as the equation writes it; `error` keeps the difference. Raises UnsupportedError for
-    a kind of evolution that is no ring or where the difference exceeds 1e-10, InputError for shapes that do not fit.
+    The comparison runs 64 tokens of seeded noise (fewer where the layer changes with the token and has fewer) through
+    the network, in its nodes, and through the library's float64 oracle, the recurrence as the equation writes it;
+    `error` keeps the difference, relative to each ring's largest output. Raises UnsupportedError for a kind of
+    evolution that is not written as a ring here or where the difference exceeds 1e-10, InputError for shapes that do
+    not fit.
     """
     if order not in ("frequency", "given"):
         raise InputError(f"order is {order!r}: use 'frequency', or 'given' and RingNetwork.reordered for any other")
@@ -67,6 +80,10 @@ def from_ssm(
     if (B is None) != (C is None):
         raise InputError("give B and C together: what drives the modes and what reads them")
     if B is not None and C is not None:
+        if isinstance(dynamics.readout, RealPart):
+            raise UnsupportedError(
+                "B and C join heads whose states are read whole: this layer's readout takes real parts"
+            )
         ring = _joined(ring, B, C, scale)
     if order == "frequency":
         ring = ring.sorted()
@@ -74,7 +91,7 @@ def from_ssm(
     if not error <= TOLERANCE:
         raise UnsupportedError(
             f"the ring differs from the layer by {error:.1e} of its largest output, more than {TOLERANCE:.0e}: "
-            "its modes are too ill conditioned for an exact ring"
+            "its modes are too ill conditioned for float64"
         )
     return replace(ring, error=error)
 
@@ -144,7 +161,19 @@ def _modes(d: CoefficientDynamics) -> RingNetwork:
     """The network of every head, in the modes' own order."""
     b, c = wide(d.key), wide(d.query)
     b = b if d.scaling is None else wide(d.scaling)[..., None] * b
-    diagonal, b, c, left, right = _parts(d.evolution, b, c)
+    late = None
+    if isinstance(d.evolution, Trapezoid):
+        now, late = b.chunk(2, -1)
+        c, pending = c.chunk(2, -1)
+        if bool((pending != 0).any()):
+            raise UnsupportedError("a query that reads what is still pending is not written as a ring here")
+        gain = wide(d.evolution.gain)
+        gain = gain if gain.shape[1] == 1 else torch.cat([gain[:, 1:], torch.zeros_like(gain[:, :1])], 1)
+        late = spread(late, gain.shape[2], 2) * gain[..., None]
+        _, late, *_ = _parts(d.evolution.inner, late, c)
+        diagonal, b, c, left, right = _parts(d.evolution.inner, now, c)
+    else:
+        diagonal, b, c, left, right = _parts(d.evolution, b, c)
     complex_result = d.dtype.is_complex and not isinstance(d.readout, RealPart)
     scale = d.readout.scale if isinstance(d.readout, RealPart) else None if complex_result else 1.0
 
@@ -164,6 +193,7 @@ def _modes(d: CoefficientDynamics) -> RingNetwork:
         vectors(c)[..., None, :],
         None if left is None else vectors(left),
         None if right is None else vectors(right),
+        None if late is None else vectors(late),
         scale,
     )
 
@@ -182,8 +212,8 @@ def _parts(e: Evolution, b: Tensor, c: Tensor) -> Parts:
         return Diagonal(decay=_gate(e)), b, c, None, None
     if isinstance(e, Rotation):
         # R turns (x_0, x_1) as exp(i angle) turns x_0 + i x_1, and q_0 x_0 + q_1 x_1 = Re((q_0 - i q_1)(x_0 + i x_1))
-        gate = one if e.scalar is None else _gate(e.scalar)
-        turn = Diagonal(decay=gate * torch.exp(1j * wide(e.angle)))
+        log = 0 if e.scalar is None else torch.log(_gate(e.scalar).to(torch.complex128))
+        turn = Diagonal(log_decay=log + 1j * wide(e.angle))
         return turn, _planes(b, e.layout), _planes(c, e.layout).conj(), None, None
     if isinstance(e, DiagonalPlusRankOne):
         return e.diagonal or Diagonal(decay=one), b, c, wide(e.left), wide(e.right)
@@ -201,9 +231,7 @@ def _parts(e: Evolution, b: Tensor, c: Tensor) -> Parts:
         b, c = torch.linalg.solve(V, b.to(V.dtype).unsqueeze(-1))[..., 0], (c.to(V.dtype).unsqueeze(-2) @ V)[..., 0, :]
         return Diagonal(decay=values), b, c, None, None
     varies = " that changes with the token" if isinstance(e, Dense) else ""
-    raise UnsupportedError(
-        f"an evolution of kind {type(e).__name__}{varies} has no plane waves in common: it is no ring"
-    )
+    raise UnsupportedError(f"an evolution of kind {type(e).__name__}{varies} is not written as a ring here")
 
 
 def _gate(e: Scalar) -> Tensor:
@@ -227,8 +255,8 @@ def _joined(ring: RingNetwork, B: Tensor, C: Tensor, scale: float | None) -> Rin
             f"B must be ({ring.rings} heads, inputs) and C (outputs, {ring.rings} heads), "
             f"got {tuple(B.shape)} and {tuple(C.shape)}"
         )
-    if ring.left is not None:
-        raise UnsupportedError("heads with scatterers of their own do not join in one ring with one scatterer")
+    if ring.left is not None or ring.late is not None:
+        raise UnsupportedError("heads with scatterers or late inputs of their own do not join in one ring")
 
     def line(x: Tensor) -> Tensor:
         return x.flatten(2, 3).unsqueeze(2)
@@ -246,10 +274,10 @@ def _joined(ring: RingNetwork, B: Tensor, C: Tensor, scale: float | None) -> Rin
 
 
 def _difference(ring: RingNetwork, d: CoefficientDynamics, B: Tensor | None, C: Tensor | None) -> float:
-    """Largest difference of ring and oracle on the first tokens, relative to the oracle's largest output."""
-    tokens, seeded = min(d.time, COMPARED), torch.Generator().manual_seed(0)
-    u = torch.randn(d.batch, tokens, ring.rings, ring.inputs, generator=seeded, dtype=torch.float64)
-    first = d.select_tokens(0, tokens)
+    """Largest difference of ring and oracle on the first tokens, relative to each ring's largest output."""
+    seeded = torch.Generator().manual_seed(0)
+    first = replace(d, length=COMPARED) if ring.constant else d.select_tokens(0, min(d.time, COMPARED))
+    u = torch.randn(d.batch, first.time, ring.rings, ring.inputs, generator=seeded, dtype=torch.float64)
     if B is None or C is None:
         want = oracle(first, u)
     else:
@@ -257,5 +285,5 @@ def _difference(ring: RingNetwork, d: CoefficientDynamics, B: Tensor | None, C: 
         modes = oracle(first, (u[:, :, 0].to(B.dtype) @ B.mT).unsqueeze(-1))[..., 0]
         want = (modes @ C.mT)[:, :, None]
         want = want if ring.scale is None else ring.scale * want.real
-    got = ring.run(u).y
-    return float((got - want).abs().max() / want.abs().max().clamp(min=torch.finfo(torch.float64).tiny))
+    apart, size = ((x.abs().amax((0, 1, 3))) for x in (ring.run(u).y - want, want))
+    return float((apart / size.clamp(min=torch.finfo(torch.float64).tiny)).max())

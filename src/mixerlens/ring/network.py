@@ -63,10 +63,12 @@ class RingNetwork:
 
     diagonal: the modes' evolution, every parameter with its own number for each ring and node.
     b: what enters each mode, (..., nodes, inputs). c: what reads it, (..., outputs, nodes), plainly transposed.
-    left, right: the scatterer, (..., nodes), or None. scale: y is scale times the real part; None keeps y complex.
+    left, right: the scatterer, (..., nodes), or None.
+    late: what the input of a token adds to each mode just before the next token, (..., nodes), or None: Mamba-3's
+        trapezoidal rule lets every input enter twice. scale: y is scale times the real part; None keeps y complex.
     order: mode n of ring r is mode order[r, n] of the layer; None: as they were given.
-    error: largest difference to the layer at construction, relative to its largest output; NaN where there was no
-        layer to compare with.
+    error: largest difference to the layer at construction, relative to each ring's largest output; NaN where there was
+        no layer to compare with.
     """
 
     diagonal: Diagonal
@@ -74,6 +76,7 @@ class RingNetwork:
     c: Complex[Tensor, "#batch #time rings outputs nodes"] = field(repr=False)
     left: Complex[Tensor, "#batch #time rings nodes"] | None = field(default=None, repr=False)
     right: Complex[Tensor, "#batch #time rings nodes"] | None = field(default=None, repr=False)
+    late: Complex[Tensor, "#batch #time rings nodes"] | None = field(default=None, repr=False)
     scale: float | None = 1.0
     order: Int[Tensor, "rings nodes"] | None = field(default=None, repr=False)
     error: float = float("nan")
@@ -100,7 +103,7 @@ class RingNetwork:
     @property
     def parameters(self) -> list[Tensor]:
         """Every tensor with axes (batch, time, ...)."""
-        own = [x for x in (self.b, self.c, self.left, self.right) if x is not None]
+        own = [x for x in (self.b, self.c, self.left, self.right, self.late) if x is not None]
         return own + list(self.diagonal.tensors().values())
 
     @property
@@ -132,14 +135,24 @@ class RingNetwork:
 
     @property
     def mean_log(self) -> Complex[Tensor, "rings nodes"]:
-        """The logarithm of the multipliers, its mean over the tokens of the first sequence: minus the decay and the
-        frequency of every mode a token. A clock that changes counts with its mean; -inf where a mode is ever erased."""
+        """Minus the decay and the frequency of every mode, in radians a token: means over the first sequence's tokens.
+
+        Where the evolution is given by decays and not by their logarithms, a frequency is the circular mean of their
+        phases, known modulo 2 pi. A mode that is always erased has no frequency: NaN, beside a real part of -inf.
+        """
         d = self.diagonal
-        if d.decay is not None:
-            return torch.log(wide(d.decay)[0].to(torch.complex128)).mean(0)
+        if d.rate is not None:
+            return self.generator * self.clock[0].mean(0)[:, None]
         if d.log_decay is not None:
-            return wide(d.log_decay)[0].to(torch.complex128).mean(0)
-        return self.generator * self.clock[0].mean(0)[:, None]
+            log = wide(d.log_decay)[0].to(torch.complex128)
+            kept = log.real > -torch.inf
+            turned = torch.where(kept, log.imag, 0).sum(0) / kept.sum(0)
+            return torch.complex(log.real.mean(0), turned)
+        assert d.decay is not None
+        decay = wide(d.decay)[0].to(torch.complex128)
+        phasor = torch.where(decay == 0, 0, decay / decay.abs()).sum(0)
+        turned = torch.where((decay == 0).all(0), torch.nan, phasor.angle())
+        return torch.complex(decay.abs().log().mean(0), turned)
 
     @property
     def kind(self) -> str:
@@ -159,7 +172,14 @@ class RingNetwork:
 
     @property
     def coupling(self) -> Complex[Tensor, "rings nodes nodes"]:
-        """K in z' = K z: circulant, node j hears node k with the weight K[j, k]."""
+        """K in z' = K z: circulant, node j hears node k with the weight K[j, k].
+
+        Raises UnsupportedError as `generator`, and where a decay is 0: no coupling in continuous time erases a mode.
+        """
+        if not bool(self.generator.real.isfinite().all()):
+            raise UnsupportedError(
+                "a mode is erased at once, which no coupling in continuous time does: ask step_coupling"
+            )
         return circulant(self.generator)
 
     def multiplier(self, t: int = 0) -> Complex[Tensor, "#batch rings nodes"]:
@@ -210,6 +230,8 @@ class RingNetwork:
             y = self.read(t) @ z
             rows.append(y[..., 0] if mixed else y[..., 0, :])
             states.append(z) if keep_states else None
+            if self.late is not None:
+                z = z + to_nodes(at(self.late, t))[..., None] @ enters.to(torch.complex128)
         y = torch.stack(rows, 1)
         y = y if self.scale is None else self.scale * y.real
         return RingRun(y, torch.stack(states, 1) if keep_states else None)
@@ -225,13 +247,24 @@ class RingNetwork:
         Raises InputError for tokens the network is not made for.
         """
         if isinstance(tokens, int):
+            if tokens < 1:
+                raise InputError(f"{tokens} tokens asked for: at least 1")
             tokens = torch.arange(tokens)[:, None].expand(-1, self.rings)
         last = int(tokens.max()) if tokens.numel() else 0
         if self.length is not None and last >= self.length:
             raise InputError(f"token {last} asked for, the network is made for {self.length} tokens")
+        start = self.b[0, 0, :, :, input]
         if self.left is None:
-            return to_nodes(self._products(tokens) * self.b[0, 0, :, :, input])
-        return self._followed(self.inject()[:1, :, :, input : input + 1], tokens)
+            once = self._products(tokens) * start
+            twice = (
+                0
+                if self.late is None
+                else torch.where(tokens[..., None] > 0, self._products(tokens), 0) * self.late[0, 0]
+            )
+            return to_nodes(once + twice)
+        if self.late is not None:
+            raise UnsupportedError("the response of a ring with a scatterer whose inputs enter twice: use run")
+        return self._followed(to_nodes(start)[None, ..., None], tokens)
 
     def pulse(self, tokens: Int[Tensor, "moments rings"]) -> Complex[Tensor, "moments rings nodes"]:
         """The nodes at these tokens, each ring's own, after node 0 alone was set to one at token 0.
@@ -295,6 +328,7 @@ class RingNetwork:
             c=moved(self.c),
             left=None if self.left is None else moved(self.left),
             right=None if self.right is None else moved(self.right),
+            late=None if self.late is None else moved(self.late),
             order=before.gather(-1, order),
         )
 
@@ -319,8 +353,10 @@ class RingNetwork:
         """
         if self.inputs > 1:
             raise UnsupportedError(f"{self.inputs} inputs: only one of them can enter at a single node")
-        if self.b.shape[0] != 1 or self.b.shape[1] != 1 or self.left is not None:
-            raise UnsupportedError("what enters changes with the token, or is scattered: it has no one rescaling")
+        if self.b.shape[0] != 1 or self.b.shape[1] != 1 or self.left is not None or self.late is not None:
+            raise UnsupportedError(
+                "what enters changes with the token, enters twice, or is scattered: it has no one rescaling"
+            )
         if not bool(self.b.abs().min() > 0):
             raise UnsupportedError("b has a zero: that mode is not driven, and no rescaling makes it so")
         return replace(self, b=torch.ones_like(self.b), c=self.c * self.b.mT)
@@ -328,7 +364,8 @@ class RingNetwork:
     def _products(self, tokens: Int[Tensor, "moments rings"]) -> Complex[Tensor, "moments rings nodes"]:
         """What every mode was multiplied with from token 1 to these, in the first sequence."""
         d = self.diagonal
-        if d.decay is not None or (d.log_decay is not None and d.log_decay.shape[1] > 1):
+        free = d.decay is not None or (d.log_decay is not None and d.log_decay.shape[1] > 1)
+        if free or not bool(self.generator.real.isfinite().all()):
             steps = range(1, int(tokens.max()) + 1)
             factors = torch.stack([torch.ones_like(self.multiplier()[0]), *(self.multiplier(t)[0] for t in steps)])
             return factors.cumprod(0).gather(0, tokens[..., None].expand(-1, -1, self.nodes))

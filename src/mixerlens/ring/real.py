@@ -72,12 +72,19 @@ def real_ring(ring: RingNetwork, kind: str = "antiperiodic") -> RealRing:
     """The real ring of a network whose modes stand for conjugate pairs (`scale` 2, as S4D's).
 
     Raises InputError for another kind; UnsupportedError for a network that changes with the token, has a scatterer,
-    several inputs or a complex output, and for "real_mode" where the first mode is not real.
+    several inputs or outputs or a complex one, and for "real_mode" where the first mode is not real.
     """
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
-    if not ring.constant or ring.left is not None or ring.inputs > 1 or ring.scale is None:
-        raise UnsupportedError("a real ring takes a constant network with one input, a real output and no scatterer")
+    if (
+        not ring.constant
+        or ring.left is not None
+        or ring.late is not None
+        or ring.inputs > 1
+        or ring.scale is None
+        or ring.c.shape[-2] > 1
+    ):
+        raise UnsupportedError("a real ring takes a constant network with one input, one real output and no scatterer")
     rate, multiplier = ring.generator, ring.multiplier()[0]
     b, c = ring.b[0, 0, ..., 0], ring.c[0, 0, ..., 0, :]
     modes = ring.nodes

@@ -32,6 +32,8 @@ def scattering_series(
     """
     if ring.left is None or ring.right is None:
         raise UnsupportedError("this ring has no scatterer: its waves are free")
+    if ring.late is not None:
+        raise UnsupportedError("inputs that enter twice are not followed through a scattering series")
     u = ring._checked(u)
     terms = u.shape[1] if terms is None else terms
     if terms < 1:

@@ -25,7 +25,7 @@ __all__ = ["Dispersion", "Waves", "dispersion", "participation_ratio", "waves"]
 
 NULLS = 20
 LAP = 64  # moments a lap is seen at
-ALIAS = 1e-6  # multipliers closer than this are one discrete mode, in float32 parameters too
+ALIAS = 2.0**-21  # of a frequency: how far rounding in float32 moves it, with room
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Dispersion(Record):
     nodes - 1). lap_time: tokens in which the middle group velocity goes around, infinite where nothing moves.
     lap_decay: what is left of the middle mode after that, |multiplier| to the power of it; NaN where nothing moves.
     spread: interquartile range of the group velocity over its middle's size: 0 keeps a pulse sharp.
-    distinct: discrete modes whose multipliers differ; the rest are aliases of them, which no input can tell apart.
+    distinct: modes that are no alias of another: sampled once a token, frequencies apart by a multiple of 2 pi are one.
     beyond_nyquist: modes that turn by more than pi a token.
     """
 
@@ -53,7 +53,7 @@ class Dispersion(Record):
         "lap_time": "Time in which the middle group velocity goes around the ring; null: nothing moves.",
         "lap_decay": "What a lap leaves of the middle mode; null: nothing moves.",
         "spread": "Interquartile range of the group velocity over the size of its middle; 0 keeps a pulse sharp.",
-        "distinct": "Modes whose multipliers a token differ; the others are aliases of them.",
+        "distinct": "Modes that are no alias of another, equal to it once sampled.",
         "beyond_nyquist": "Modes that turn by more than pi a token.",
         "nodes": "Nodes of the ring, one a mode.",
     }
@@ -72,17 +72,18 @@ def dispersion(ring: RingNetwork) -> Dispersion:
     velocity = -nodes / (2 * math.pi) * frequency.diff(dim=-1)
     if nodes == 1:
         velocity = frequency.new_zeros(ring.rings, 1)
-    middle = velocity.median(-1).values
-    quarter = torch.quantile(velocity, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=-1)
-    lap = torch.where(middle == 0, torch.inf, nodes / middle.abs())
+    middle = velocity.nanmedian(-1).values
+    quarter = torch.nanquantile(velocity, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=-1)
+    still = (middle == 0) | middle.isnan()
+    lap = torch.where(still, torch.inf, nodes / middle.abs())
     decay = torch.exp(log.real.median(-1).values * lap)
     return Dispersion(
         frequency=frequency,
         group_velocity=velocity,
         lap_time=lap,
-        lap_decay=torch.where(lap.isinf(), torch.nan, decay),
-        spread=torch.where(middle == 0, torch.nan, (quarter[1] - quarter[0]) / middle.abs()),
-        distinct=_distinct(torch.exp(log)),
+        lap_decay=torch.where(still, torch.nan, decay),
+        spread=torch.where(still, torch.nan, (quarter[1] - quarter[0]) / middle.abs()),
+        distinct=_distinct(log),
         beyond_nyquist=(frequency.abs() > math.pi).sum(-1),
         nodes=nodes,
     )
@@ -99,10 +100,11 @@ class Waves(Record):
     participation: nodes that carry it, (sum |z|^2)^2 / sum |z|^4, between 1 and N, (moments, rings); null: the mean of
         that over `nulls` random orders of the modes.
     quarter, half, quarter_null, half_null: both after a quarter and half of a lap, where a random order has no pulse
-        (after exactly a lap of S4D-Lin every order is back at one node); NaN where nothing moves.
+        (after exactly a lap of S4D-Lin every order is back at one node); NaN where nothing moves, or in under 4 tokens.
     displacement: nodes by which the peak has moved from node 0, signed, the short way around, (moments,
         rings); 0 once less than 1e-6 of the pulse is left.
-    travels: whether modes turn and the peak leaves the nodes next to node 0, (rings,).
+    travels: whether modes turn and the peak leaves the nodes next to node 0, (rings,); under 4 nodes never.
+    diffusive: whether no mode turns, so that K is Hermitian and the peak stays where it is, (rings,).
     """
 
     tokens: Int[Tensor, "moments rings"] = field(repr=False)
@@ -116,6 +118,7 @@ class Waves(Record):
     half_null: Float[Tensor, " rings"]
     displacement: Int[Tensor, "moments rings"] = field(repr=False)
     travels: Bool[Tensor, " rings"]
+    diffusive: Bool[Tensor, " rings"]
     dispersion: Dispersion
     nulls: int
 
@@ -125,6 +128,7 @@ class Waves(Record):
         "quarter_null": "The same for random orders of the modes, their mean, at a quarter of a lap.",
         "half_null": "The same at half a lap.",
         "peak_displacement": "Largest distance of the peak from node 0.",
+        "diffusive": "Whether no mode turns: the pulse spreads in place.",
         "travels": "Whether modes turn and the peak leaves the nodes next to node 0.",
         "nulls": "Random orders the null is the mean of.",
     }
@@ -139,7 +143,7 @@ class Waves(Record):
 
     def to_json(self) -> dict[str, Any]:
         """One number a ring."""
-        names = ("quarter", "half", "quarter_null", "half_null", "peak_displacement", "travels", "nulls")
+        names = ("quarter", "half", "quarter_null", "half_null", "peak_displacement", "travels", "diffusive", "nulls")
         numbers = self._described({name: getattr(self, name) for name in names})
         return numbers | {"dispersion": self.dispersion.to_json()}
 
@@ -164,7 +168,7 @@ def waves(ring: RingNetwork, *, laps: float = 2.0, nulls: int = NULLS, seed: int
     null = torch.stack([participation_ratio(first), *map(participation_ratio, others)]).mean(0)
     moved = (size.argmax(-1) + ring.nodes // 2) % ring.nodes - ring.nodes // 2
     left = size.square().sum(-1) > 1e-12 * size[0].square().sum(-1)
-    moves = found.lap_time.isfinite() & (tokens[LAP // 2] + 1 >= found.lap_time / 2)
+    moves = found.lap_time.isfinite() & (found.lap_time >= 4) & (tokens[LAP // 2] + 1 >= found.lap_time / 2)
 
     def after(values: Tensor, moment: int) -> Tensor:
         return torch.where(moves, values[moment], torch.nan)
@@ -181,6 +185,7 @@ def waves(ring: RingNetwork, *, laps: float = 2.0, nulls: int = NULLS, seed: int
         half_null=after(null, LAP // 2),
         displacement=torch.where(left, moved, 0),
         travels=found.lap_time.isfinite() & (torch.where(left, moved, 0).abs().amax(0) > 1),
+        diffusive=(found.frequency.nan_to_num() == 0).all(-1),
         dispersion=found,
         nulls=nulls,
     )
@@ -202,7 +207,10 @@ def participation_ratio(nodes: Complex[Tensor, "*batch nodes"]) -> Float[Tensor,
     return power.sum(-1).square() / power.square().sum(-1)
 
 
-def _distinct(multiplier: Tensor) -> Tensor:
-    """How many discrete modes of each ring differ from all before them: (rings,)."""
-    near = (multiplier[:, :, None] - multiplier[:, None]).abs() < ALIAS
-    return multiplier.shape[-1] - near.tril(-1).any(-1).sum(-1)
+def _distinct(log: Tensor) -> Tensor:
+    """How many modes of each ring are no alias of one before them: (rings,)."""
+    apart = log[:, :, None] - log[:, None]
+    turns = torch.round(apart.imag / (2 * math.pi))
+    size = torch.maximum(log.abs()[:, :, None], log.abs()[:, None]) * ALIAS
+    same = (apart.real.abs() <= size) & ((apart.imag - 2 * math.pi * turns).abs() <= size)
+    return log.shape[-1] - ((turns != 0) & same).tril(-1).any(-1).sum(-1)
