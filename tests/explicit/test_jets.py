@@ -150,6 +150,38 @@ def test_the_radius_found_is_the_nearest_singularity(name):
     assert found.radius == pytest.approx(want, rel=0.02 if name == "branch" else 1e-3)
 
 
+GAPS = {
+    "six poles": (lambda x: 1 / (1 - x**6), 24, 1.0),
+    "six poles and a far one": (lambda x: 1 / (1 - x**6) + 1e-3 / (3 - x), 24, 1.0),
+    "seven poles, large": (lambda x: 1e6 / (2 - x**7), 40, 2 ** (1 / 7)),
+    "ten poles, one order": (lambda x: 1 / (1 + x**10), 16, 1.0),
+    "silu of a cube": (lambda x: F.silu(x**3), 24, math.pi ** (1 / 3)),
+    "sigmoid of a fifth power": (lambda x: torch.sigmoid(x**5), 40, math.pi ** (1 / 5)),
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_a_series_with_gaps_has_a_radius(name):
+    """More singularities at one distance than the recurrence has terms."""
+    function, order, want = GAPS[name]
+    found = stack_orders(function, torch.ones(1, dtype=torch.float64), order)
+    assert found.radius == pytest.approx(want, rel=2e-3)
+    with pytest.raises(UnsupportedError, match="has no sum at 2"):
+        found.at(2.0)
+
+
+def test_what_is_left_out_is_said():
+    """A geometric series, whose rest is known; order 12, and the estimate reads the 4 orders computed beyond too."""
+    found = stack_orders(lambda x: 1 / (1.05 - x), torch.ones(1, dtype=torch.float64), 12)
+    for s in (0.0, 0.5, -0.9, 1.0):
+        rest = abs(1 / (1.05 - abs(s)) - sum(1.05 ** -(p + 1) * abs(s) ** p for p in range(13)))
+        assert found.left_out(s) == pytest.approx(rest, rel=1e-9, abs=1e-15)
+    assert float(found.at(1.0)) + found.left_out(1.0) == pytest.approx(20)
+    assert found.left_out(1.05) == math.inf and found.to_json()["left_out"] == pytest.approx(20 - float(found.at(1.0)))
+    cubic = stack_orders(lambda x: x**3 + 2 * x, torch.ones(1, dtype=torch.float64), 2)
+    assert float(cubic.at(2.0)) == 4 and cubic.left_out(2.0) == pytest.approx(8)
+
+
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
 def test_about_zero_a_norm_leaves_a_hundredth_of_the_input(norm):
     torch.manual_seed(0)
@@ -188,6 +220,62 @@ def test_an_entire_stack_has_no_singularity_and_a_polynomial_no_tail():
     found = [stack_orders(F.gelu, u, order).radius for order in (16, 40, 80)]
     assert found[0] < found[1] < found[2] and found[2] > 7
     assert stack_orders(lambda x: x**3 + 2 * x, u, 12).radius == math.inf
+
+
+def test_a_model_within_a_function():
+    model, u = tiny(layers=1), torch.randn(1, 5, 2, dtype=torch.float64)
+    found, plain = (stack_orders(f, u, 5).orders for f in (lambda x: 3 * model(x), model))
+    torch.testing.assert_close(found, 3 * plain, rtol=1e-14, atol=0)
+    single = tiny(layers=1).float()
+    with pytest.raises(UnsupportedError, match=r"in float64, as model\.double"):
+        stack_orders(lambda x: single(x), u)
+    assert model(u).shape == (1, 4)  # and the hooks are gone
+
+
+def test_powers_and_scaled_sums():
+    u = torch.tensor([2.0], dtype=torch.float64)
+    model = lambda x: torch.add(x, x**0, alpha=3) - torch.sub(1.0, x**3 + x**-1.0, alpha=0.5)
+    at = torch.tensor([1.5], dtype=torch.float64)
+    found = stack_orders(model, u, 60, at)
+    np.testing.assert_allclose(found.at(0.2), model(at + 0.2 * u), rtol=1e-12)
+
+
+def in_place(x):
+    y = x * 1.0
+    torch.sigmoid_(y)
+    return y
+
+
+def assigned(x):
+    y = x
+    y += 1.0
+    return x * y
+
+
+def written(x):
+    buffer = torch.zeros(2, dtype=torch.float64)
+    buffer[:] = x
+    return x + buffer
+
+
+UNFOLLOWED = {
+    "sigmoid_ writes into a tensor": in_place,
+    r"in-place arithmetic, as in x \+= y, writes": assigned,
+    "setitem writes into a tensor": written,
+    "silu with inplace=True writes": nn.SiLU(inplace=True),
+    "diff is carried as a linear map of its first argument": lambda x: torch.diff(x, prepend=x.parts[0][:1] + 1),
+    "power unless its exponent is a plain number": lambda x: x**x,
+    "power unless its exponent": lambda x: 2.0**x,
+    "the rule for torch's div does not take these arguments: .*rounding_mode": lambda x: torch.div(
+        x, 2, rounding_mode="floor"
+    ),
+}
+
+
+@pytest.mark.parametrize("said", UNFOLLOWED)
+def test_what_a_series_cannot_follow(said):
+    with pytest.raises(UnsupportedError, match=said):
+        stack_orders(UNFOLLOWED[said], torch.ones(2, dtype=torch.float64))
 
 
 def test_json_and_refusals():

@@ -6,6 +6,7 @@ sum_k (k r - n + k) x_k y_{n-k}. Cost O(P^2) multiplications for P orders. Neste
 torch 2.13 has no second forward derivative of GLU and a wrong one, without a warning, of its native LayerNorm.
 
 A `Jet` goes through torch functions and modules in place of a tensor; an operation without a rule is refused by name.
+So is what writes into a tensor: other names of the same numbers would not see it.
 """
 
 from __future__ import annotations
@@ -103,25 +104,52 @@ class Jet:
     def __pow__(self, exponent: float) -> Any:
         return _apply("pow", self, exponent)
 
+    def __rpow__(self, base: Any) -> Any:
+        return _apply("pow", base, self)
+
+    def _in_place(self, _: Any) -> Any:
+        raise _writes("in-place arithmetic, as in x += y,")
+
+    # without these Python would make x += y a new x, which its other names would not be
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __imatmul__ = __ipow__ = _in_place
+
 
 def _apply(name: str, *args: Any, **kwargs: Any) -> Any:
-    name = name.strip("_").removeprefix("fft_")
+    name = (name.strip("_") if name.startswith("__") else name).removeprefix("fft_")
     _known(name)
-    if name in _RULES:
-        return _RULES[name](*args, **kwargs)
-    jet, *rest = args
+    try:
+        return _RULES[name](*args, **kwargs) if name in _RULES else _each(name, *args, **kwargs)
+    except TypeError as error:
+        raise UnsupportedError(f"the rule for torch's {name} does not take these arguments: {error}") from error
+
+
+def _each(name: str, jet: Jet, *rest: Any, **kwargs: Any) -> Jet:
+    """A linear map of every order."""
+    given = any(isinstance(x, Tensor | Jet) for x in (*rest, *kwargs.values()))
+    if not isinstance(jet, Jet) or (given and name not in _INDEXED):  # diff(x, prepend=...) is affine
+        raise UnsupportedError(
+            f"torch's {name} is carried as a linear map of its first argument and of no other tensor"
+        )
     owner = torch.fft if name in _SPECTRA else torch.Tensor
     action = getattr(owner, "__getitem__" if name == "getitem" else name)
     return Jet([action(x, *rest, **kwargs) for x in jet.parts])
 
 
 def _known(name: str) -> None:
-    if name not in _RULES and name not in _LINEAR:
-        known = ", ".join(sorted(_RULES))
-        raise UnsupportedError(f"no rule carries a series through torch's {name}; there are linear maps and {known}")
+    if name in _RULES or name in _LINEAR:
+        return
+    if name.endswith("_") or name == "setitem":
+        raise _writes(name)
+    known = ", ".join(sorted(_RULES))
+    raise UnsupportedError(f"no rule carries a series through torch's {name}; there are linear maps and {known}")
+
+
+def _writes(name: str) -> UnsupportedError:
+    return UnsupportedError(f"torch's {name} writes into a tensor, which no series can follow: make a new tensor there")
 
 
 _SPECTRA = frozenset(("fft", "ifft", "rfft", "irfft"))
+_INDEXED = frozenset(("getitem", "repeat_interleave", "to"))  # their tensors are no numbers to add
 # fmt: off
 _LINEAR = _SPECTRA | frozenset((
     "contiguous", "cumsum", "diff", "expand", "flatten", "flip", "getitem", "mean", "movedim", "permute",
@@ -130,7 +158,8 @@ _LINEAR = _SPECTRA | frozenset((
 # fmt: on
 
 
-def _add(x: Any, y: Any) -> Jet:
+def _add(x: Any, y: Any, *, alpha: float = 1) -> Jet:
+    y = y if alpha == 1 else y * alpha
     if not isinstance(x, Jet):
         x, y = y, x
     if isinstance(y, Jet):
@@ -188,9 +217,16 @@ def _power(x: Jet, exponent: float) -> Jet:
 
 def _whole_power(x: Jet, exponent: float) -> Jet:
     """Whole exponents by products: the recurrence divides by x_0, which may be 0."""
-    if exponent != int(exponent) or exponent < 1:
+    if not isinstance(x, Jet) or not isinstance(exponent, int | float):
+        raise UnsupportedError("no rule carries a series through a power unless its exponent is a plain number")
+    if not float(exponent).is_integer() or exponent < 0:
         return _power(x, exponent)
-    return x if exponent == 1 else _mul(x, _whole_power(x, exponent - 1))
+    if exponent == 0:
+        return Jet([torch.ones_like(x.parts[0]), *(torch.zeros_like(a) for a in x.parts[1:])])
+    made = x
+    for _ in range(int(exponent) - 1):
+        made = _mul(made, x)
+    return made
 
 
 def _integral(x: Jet, start: Tensor, slope: Jet) -> Jet:
@@ -208,6 +244,12 @@ def _erf(x: Jet) -> Jet:
 
 def _sigmoid(x: Jet) -> Jet:
     return _tanh(x * 0.5) * 0.5 + 0.5
+
+
+def _silu(x: Jet, inplace: bool = False) -> Jet:
+    if inplace:
+        raise _writes("silu with inplace=True")
+    return _mul(x, _sigmoid(x))
 
 
 def _softplus(x: Jet, beta: float = 1, threshold: float = 20) -> Jet:
@@ -267,11 +309,11 @@ _RULES: dict[str, Callable[..., Any]] = {
     "rms_norm": _rms_norm,
     "rsqrt": lambda x: _power(x, -0.5),
     "sigmoid": _sigmoid,
-    "silu": lambda x, inplace=False: _mul(x, _sigmoid(x)),
+    "silu": _silu,
     "softmax": _softmax,
     "softplus": _softplus,
     "sqrt": lambda x: _power(x, 0.5),
-    "sub": lambda x, y: _add(x, -y),
+    "sub": lambda x, y, *, alpha=1: _add(x, y, alpha=-alpha),
     "tanh": _tanh,
 }
 _RULES |= {"true_divide": _RULES["div"], "divide": _RULES["div"], "multiply": _mul, "subtract": _RULES["sub"]}
