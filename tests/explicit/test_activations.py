@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -38,11 +41,49 @@ def test_the_curvature_is_even_and_bounded(name):
     assert abs(found.linear - slope) < 1e-9
 
 
-def test_gradients_hold_at_zero():
-    y = torch.tensor([0.0, 1e-9, -2.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(activation("gelu").curvature, (y[2:],))
-    (slope,) = torch.autograd.grad(activation("silu").curvature(y).sum(), y)
-    assert torch.isfinite(slope).all()
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_the_curvature_is_positive(name):
+    """Strictly: every wave's own term has one sign, that of its weight."""
+    y = torch.from_numpy(np.concatenate([POINTS, np.geomspace(1e-300, 1e300, 601)]))
+    found = activation(name).curvature(y)
+    assert float(found.min()) > 0 and float(found.max()) <= activation(name).bound * (1 + 1e-15)
+    assert activation(name).bound == pytest.approx({"silu": 0.25}.get(name, 1 / math.sqrt(2 * math.pi)), rel=1e-15)
+
+
+def test_a_glu_is_bilinear_with_the_curvature_of_silu_as_its_gain():
+    curvature = activation("silu").curvature(torch.from_numpy(POINTS)).numpy()
+    np.testing.assert_allclose(0.5 + POINTS * curvature, expit(POINTS), rtol=0, atol=4e-16)
+    assert curvature.min() > 0 and curvature.max() <= 0.25
+
+
+DIGITS = 400  # of mpmath: at y = 1e-150 the quotient cancels 300 of them
+
+
+def _curvature(name: str, y: mpmath.mpf) -> mpmath.mpf:
+    inner = y / 2 if name == "silu" else mpmath.sqrt(2 / mpmath.pi) * (y + mpmath.mpf(0.044715) * y**3)
+    odd = mpmath.erf(y / mpmath.sqrt(2)) if name == "gelu" else mpmath.tanh(inner)
+    return odd / (2 * y)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_values_and_gradients_near_zero(name):
+    """Against the quotient in 400 digits; the slope by a central difference of them."""
+    points = [1e-150, 1e-12, -1e-9, 1e-4, 0.03, 0.2499999, -0.25, 0.2500001, 0.6, -2.0]
+    y = torch.tensor([0.0, *points], dtype=torch.float64, requires_grad=True)
+    values = activation(name).curvature(y)
+    (slopes,) = torch.autograd.grad(values.sum(), y)
+    assert (values[0].item(), slopes[0].item()) == (activation(name).bound, 0.0)
+    with mpmath.workdps(DIGITS):
+        for at, value, slope in zip(map(mpmath.mpf, points), values[1:].tolist(), slopes[1:].tolist(), strict=True):
+            step = abs(at) * mpmath.mpf(10) ** -30
+            difference = (_curvature(name, at + step) - _curvature(name, at - step)) / (2 * step)
+            assert value == pytest.approx(float(_curvature(name, at)), rel=1e-15)
+            assert slope == pytest.approx(float(difference), rel=2e-14)
+
+
+def test_second_derivatives_too():
+    y = torch.tensor([0.0, 0.1, -2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(activation("gelu").curvature, (y,))
 
 
 def test_another_name_is_refused():
