@@ -10,6 +10,7 @@ import torch
 
 import mixerlens as ml
 from explicit.dense import Dense, tiny
+from mixerlens.errors import InputError
 from mixerlens.explicit import explain
 from mixerlens.explicit.explain import NotCertifiedError
 from mixerlens.models.s4d import load_s4d
@@ -84,6 +85,14 @@ def test_a_head_of_zeros_has_no_error():
     assert found.relative_error == 0 == found.total
     assert math.isnan(found.removal.effects_rank_correlation)
     json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("given", [1.0, True, -1, 4, "1"])
+def test_a_class_is_a_whole_number(given):
+    for ask in ({"target": given}, {"target": 2, "against": given}):
+        with pytest.raises(InputError, match=rf"(target|against) {given}: the model has classes 0 \.\. 3"):
+            explain(tiny(), torch.randn(9, 2), **ask, remove=False)
+    assert explain(tiny(), torch.randn(9, 2), torch.tensor(3), remove=False).to_json()["target"] == 3
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])

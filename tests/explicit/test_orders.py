@@ -168,6 +168,10 @@ def test_json_and_refusals():
         block.orders("gelu", 0)
     with pytest.raises(InputError, match="series must be 'taylor' or 'chebyshev', not 'fourier'"):
         block.orders("gelu", 4, series="fourier")
+    for series in ("taylor", "chebyshev"):
+        for tolerance in (float("nan"), 0.0, -1.0):
+            with pytest.raises(InputError, match=f"tolerance must be positive, not {tolerance}"):
+                block.orders("gelu", 12, series=series, tolerance=tolerance)
     block.skip = block.skip[:1]
     with pytest.raises(InputError, match=r"do not fit: kernel \(2, 6\), skip \(1,\), u \(6, 2\)"):
         block.orders("gelu", 4)

@@ -82,15 +82,19 @@ def test_the_curvature_is_that_of_finite_differences(activation, output):
     assert torch.allclose(found, found.T, rtol=0, atol=1e-13)
 
 
-def test_all_three_answers_agree_where_the_model_is_of_degree_two():
+def of_degree_two(**options):
     """Small waves without biases see GELU as y / 2 + y^2 / sqrt(2 pi)."""
-    model = tiny(output="linear")
+    model = tiny(**options)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "bias" in name:
                 parameter.zero_()
     forward = record(model, 1e-4 * torch.randn(40, 2, dtype=torch.float64), 0)
-    found = removal(forward, pair_form(forward, 5), pairs=None, hessian=True)
+    return removal(forward, pair_form(forward, 5), pairs=None, hessian=True)
+
+
+def test_all_three_answers_agree_where_one_block_is_of_degree_two():
+    found = of_degree_two(output="linear")
     g, k = found.pairs.T
     size = float(found.account.abs().max())
     assert size > 0
@@ -99,6 +103,16 @@ def test_all_three_answers_agree_where_the_model_is_of_degree_two():
     assert torch.allclose(found.curvature[g, k] / size, found.account / size, rtol=0, atol=1e-5)
     assert found.effects.tolist() == pytest.approx(found.account_effects.tolist(), rel=1e-9)
     assert found.synergy_rank_correlation == found.curvature_rank_correlation == 1
+
+
+@pytest.mark.parametrize("options", [{"output": "linear", "layers": 2}, {"output": "glu"}])
+def test_behind_another_gate_the_account_is_not_the_synergy(options):
+    """Pairs that meet in the first block or in the GLU belong to both other answers, not to the account."""
+    found = of_degree_two(**options)
+    g, k = found.pairs.T
+    size = float(found.synergy.abs().max())
+    assert torch.allclose(found.synergy / size, found.curvature[g, k] / size, rtol=0, atol=1e-4)
+    assert float((found.account - found.synergy).abs().max()) > 0.05 * size  # against 1e-4 above
 
 
 def test_a_linear_model_has_no_synergy():
@@ -133,6 +147,11 @@ def test_what_cannot_be_removed():
     forward = record(tiny(), torch.randn(9, 2), 0)
     with pytest.raises(InputError, match="pairs -1: give a number"):
         removal(forward, pair_form(forward, 3), pairs=-1)
+    for part in (2.5, True):
+        with pytest.raises(InputError, match=f"pairs {part}: give a number"):
+            removal(forward, pair_form(forward, 3), pairs=part)
+        with pytest.raises(InputError, match=f"segments {part}: give a whole number"):
+            pair_form(forward, part)
     with pytest.raises(InputError, match=r"a baseline is finite numbers \(9, 2\) or \(2,\) for this input, not \(9,\)"):
         pair_form(forward, 3, torch.zeros(9))
     with pytest.raises(InputError, match="a baseline is finite numbers"):

@@ -58,5 +58,15 @@ def test_refusals():
     weight, log = modes(3)
     with pytest.raises(InputError, match="Re log <= 0, its largest real part is 1"):
         pair_generators(weight, log + 1 - log.real, 0.0, torch.ones(4))
+    bad = torch.tensor([1.0, float("nan"), 1.0])
+    for given in ((weight * bad, log, 0.0, bad**0), (weight, log, 0.0, bad), (weight, log, float("inf"), bad**0)):
+        with pytest.raises(InputError, match="weight, skip or gains hold NaN or infinite numbers"):
+            pair_generators(*given)
+    found = pair_generators(weight, log, 0.0, torch.ones(4))
+    for i, j in ((-1, 2), (0, 4)):
+        with pytest.raises(InputError, match=r"entries .*: the inputs are 0 \.\. 3"):
+            found.entries(torch.tensor(i), torch.tensor(j))
+    with pytest.raises(InputError, match=r"entries 4 \.\. 4"):
+        found.row(4)
     with pytest.raises(InputError, match=r"not \(3,\), \(2,\), \(4,\)"):
         pair_generators(weight, log[:2], 0.0, torch.ones(4))

@@ -12,6 +12,7 @@ Everything is float64 and about one sequence: tensors are (time, features).
 from __future__ import annotations
 
 import copy
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -163,9 +164,7 @@ def record(
     """
     check_model(model)
     sequence = _one_sequence(inputs, model.config.channels)
-    for name, index in (("target", target), ("against", against)):
-        if index is not None and (isinstance(index, bool) or not 0 <= index < model.config.classes):
-            raise InputError(f"{name} {index}: the model has classes 0 .. {model.config.classes - 1}")
+    target, against = (_class(*asked, model.config.classes) for asked in (("target", target), ("against", against)))
     if against is not None and against == target:
         raise InputError(f"target and against are both class {target}: their difference is zero, name two classes")
     if model.head.weight.dtype != torch.float64:
@@ -194,6 +193,18 @@ def check_model(model: object) -> None:
         raise UnsupportedError(
             f"the explicit operator is known for S4D classifiers (mixerlens.models.s4d), not for {type(model).__name__}"
         )
+
+
+def _class(name: str, given: Any, classes: int) -> int | None:
+    if given is None:
+        return None
+    try:
+        found = -1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        found = -1
+    if not 0 <= found < classes:
+        raise InputError(f"{name} {given}: the model has classes 0 .. {classes - 1}")
+    return found
 
 
 def _one_sequence(inputs: Tensor, channels: int) -> Tensor:

@@ -105,7 +105,7 @@ def orders(
     """
     kernel, skip, u, weights = (x.to(torch.float64) for x in (kernel, skip, u, weights))
     shift = None if bias is None else bias.to(torch.float64)
-    _check(kernel, skip, u, weights, shift, order)
+    _check(kernel, skip, u, weights, shift, order, tolerance)
     time, features = u.shape
     shape = (order + 4, time, features)
     require("the attribution of every order", *shape, dtype=u.dtype, instead="take fewer orders or a shorter input")
@@ -174,7 +174,9 @@ def _along(form: Callable[[Tensor, Tensor], Tensor], kernel: Tensor, signal: Ten
     return form(kernel[None], signal.T[None, ..., None])[0, ..., 0].T
 
 
-def _check(kernel: Tensor, skip: Tensor, u: Tensor, weights: Tensor, shift: Tensor | None, order: int) -> None:
+def _check(
+    kernel: Tensor, skip: Tensor, u: Tensor, weights: Tensor, shift: Tensor | None, order: int, tolerance: float
+) -> None:
     shapes = {"kernel": kernel, "skip": skip, "u": u, "weights": weights} | ({} if shift is None else {"bias": shift})
     said = ", ".join(f"{name} {tuple(x.shape)}" for name, x in shapes.items())
     if u.ndim != 2 or u.numel() == 0 or kernel.shape != u.T.shape or skip.shape != u.shape[1:]:
@@ -187,3 +189,5 @@ def _check(kernel: Tensor, skip: Tensor, u: Tensor, weights: Tensor, shift: Tens
             raise InputError(f"{name} holds NaN or infinite numbers")
     if order < 1:
         raise InputError(f"order must be at least 1, not {order}")
+    if not tolerance > 0:
+        raise InputError(f"tolerance must be positive, not {tolerance}")

@@ -90,8 +90,10 @@ class PairForm(Record):
 def segment_borders(time: int, segments: int) -> tuple[int, ...]:
     """Borders of ``segments`` runs of time steps whose lengths differ by one at most; a step a run where time is short.
 
-    Raises InputError for less than one segment.
+    Raises InputError for less than one segment, or a part of one.
     """
+    if isinstance(segments, bool) or not isinstance(segments, int):
+        raise InputError(f"segments {segments}: give a whole number")
     if segments < 1:
         raise InputError(f"segments {segments}: at least one is needed")
     count = min(segments, time)

@@ -4,9 +4,11 @@
     synergy_gg' = f(all) - f(without g) - f(without g') + f(without both)        (Moebius)
     curvature_gg' = u_g^T H u_g'         u_g what the removal takes away, H the Hessian of the logit at this input
 
-A removed segment is replaced by a baseline. Were the model a polynomial of degree two in its input, synergy, curvature
-and twice the account's A_gg' would be one number (g != g'). Otherwise A is bookkeeping of this pass, the curvature is
-about small changes, and only the synergy is about removal.
+A removed segment is replaced by a baseline. Were the model a polynomial of degree two in its input, synergy and
+curvature would be one number (g != g'); so would twice the account's A_gg', were it one block without norm and GLU.
+With more, pairs also meet in the gates of earlier blocks, the norms and the GLU, which the account holds: then it
+differs however small the waves. Otherwise A is bookkeeping of this pass, the curvature is about small changes, and only
+the synergy is about removal.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def removal(
 
     Raises InputError for a negative number of pairs.
     """
-    if pairs is not None and pairs < 0:
+    if pairs is not None and (isinstance(pairs, bool) or not isinstance(pairs, int) or pairs < 0):
         raise InputError(f"pairs {pairs}: give a number from 0 on, or None for all")
     count = len(account.borders) - 1
     above = torch.triu_indices(count, count, 1, device=forward.x.device).T

@@ -11,6 +11,7 @@ q_t = W curvature(y_t) these are the exact pairs of the whole decoder, every inp
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +33,16 @@ class PairGenerators:
     diagonal: Float64[Tensor, " time"]
 
     def entries(self, i: Int[Tensor, "*shape"], j: Int[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-        """G_ij for index tensors that broadcast; O(modes) an entry."""
+        """G_ij for index tensors that broadcast; O(modes) an entry.
+
+        Raises InputError for inputs that are not there.
+        """
         i, j = torch.broadcast_tensors(i, j)
+        for index in (i, j):
+            if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(self.diagonal):
+                raise InputError(
+                    f"entries {int(index.min())} .. {int(index.max())}: the inputs are 0 .. {len(self.diagonal) - 1}"
+                )
         later, lag = torch.maximum(i, j), (i - j).abs()
         decay = torch.exp(self.log.reshape(-1, *[1] * lag.ndim) * lag)
         return torch.where(lag == 0, self.diagonal[later], (decay * self.generators[:, later]).real.sum(0))
@@ -53,14 +62,16 @@ def pair_generators(
 ) -> PairGenerators:
     """The generators of one feature whose kernel is k_l = Re sum_n weight_n exp(log_n l), with D = ``skip``.
 
-    gains (time,): q. For S4D weight = 2 C (exp(dt A) - 1) / A B and log = dt A. Raises InputError for other shapes and
-    for a system that grows.
+    gains (time,): q. For S4D weight = 2 C (exp(dt A) - 1) / A B and log = dt A. Raises InputError for other shapes,
+    numbers that are not finite, and a system that grows.
     """
     if weight.ndim != 1 or weight.shape != log.shape or gains.ndim != 1 or not len(gains):
         shapes = f"{tuple(weight.shape)}, {tuple(log.shape)}, {tuple(gains.shape)}"
         raise InputError(f"weight and log must be (modes,) and gains (time,), not {shapes}")
     if not bool((log.real <= 0).all() and log.isfinite().all()):
         raise InputError(f"log must be finite with Re log <= 0, its largest real part is {float(log.real.max()):.3g}")
+    if not bool(weight.isfinite().all() and gains.isfinite().all() and math.isfinite(skip)):
+        raise InputError("weight, skip or gains hold NaN or infinite numbers")
     weight, log, gains = weight.to(torch.complex128), log.to(torch.complex128), gains.to(torch.float64)
     modes = weight[:, None] * torch.exp(log[:, None] * torch.arange(len(gains)))
     wave = modes.real.sum(0)  # T_tj by its lag t - j

@@ -84,6 +84,10 @@ def test_powers_where_their_conversion_is_certified():
 def test_refusals():
     with pytest.raises(InputError, match="ranges must be"):
         series("gelu", 1.0, -1.0, degree=4)
+    with pytest.raises(InputError, match=r"ranges must be .* not \(0,\)$"):
+        series("gelu", degree=4)
+    with pytest.raises(InputError, match="tolerance must be positive, not nan"):
+        series("gelu", 1.0, tolerance=float("nan"))
     with pytest.raises(InputError, match="give a degree of at least 1 or a tolerance"):
         series("gelu", 1.0)
     with pytest.raises(UnsupportedError, match=r"certified to .* at best"):

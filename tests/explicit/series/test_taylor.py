@@ -133,3 +133,7 @@ def test_refusals():
         taylor("gelu", 513)
     with pytest.raises(InputError, match="tolerance must be positive"):
         order_needed("gelu", 1.0, 0.0)
+    for largest in (math.nan, -1.0, math.inf):
+        for ask in (lambda r: certify("gelu", 4, r, 1e-3), lambda r: remainder("silu", 4, r)):
+            with pytest.raises(InputError, match=f"must be a finite number from 0 on, not {largest}"):
+                ask(largest)

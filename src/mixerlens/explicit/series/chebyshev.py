@@ -97,10 +97,12 @@ def chebyshev(
     """
     ranges = ranges.to(torch.float64)
     if ranges.ndim != 1 or not ranges.numel() or not bool(((ranges > 0) & ranges.isfinite()).all()):
-        said = f"{tuple(ranges.shape)} from {float(ranges.min()):.4g} to {float(ranges.max()):.4g}"
-        raise InputError(f"ranges must be (features,), positive and finite, not {said}")
+        values = f" from {float(ranges.min()):.4g} to {float(ranges.max()):.4g}" if ranges.numel() else ""
+        raise InputError(f"ranges must be (features,), positive and finite, not {tuple(ranges.shape)}{values}")
     if (degree is None) == (tolerance is None) or (degree is not None and degree < 1):
         raise InputError(f"give a degree of at least 1 or a tolerance, not degree {degree} and tolerance {tolerance}")
+    if tolerance is not None and not tolerance > 0:
+        raise InputError(f"tolerance must be positive, not {tolerance}")
     widest = float(ranges.max())
     most = max(64, 2 * (degree or 0))
     while bernstein(name, widest, most) > _EPS * widest:

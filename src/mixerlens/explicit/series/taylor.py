@@ -53,6 +53,7 @@ def radius(name: str) -> float:
 def remainder(name: str, order: int, largest: float) -> float:
     """A bound of |f(y) - sum_{p <= order} a_p y^p| over real |y| <= largest; infinite where the series diverges."""
     found = analytic(name)
+    _check(largest)
     if name == "identity":
         return 0.0 if order >= 1 else largest
     if largest == 0:
@@ -81,6 +82,7 @@ def order_needed(name: str, largest: float, tolerance: float) -> int | None:
     None where no order up to 32,768 does, as beyond the radius of convergence. Rounding is not looked at.
     """
     found = analytic(name)
+    _check(largest)
     if not tolerance > 0:
         raise InputError(f"tolerance must be positive, not {tolerance}")
     if largest >= found.strip:
@@ -119,6 +121,11 @@ def certify(name: str, order: int, largest: float, tolerance: float) -> float:
             f"{tolerance:g}: order {needed} is needed, or {instead}"
         )
     return bound
+
+
+def _check(largest: float) -> None:
+    if not 0 <= largest < math.inf:
+        raise InputError(f"the largest |y| must be a finite number from 0 on, not {largest}")
 
 
 def _log_tail(found: Analytic, omitted: np.ndarray, largest: float) -> np.ndarray:
