@@ -80,6 +80,16 @@ def halved(dtype):
     return replace(decaying(dtype), readout=RealPart(0.5))
 
 
+def burst(dtype):
+    """Signs that alternate, and one step that lets the second slowest dimension grow: at the first token of a block, so
+    that it is small in this block and large again before it."""
+    d = decaying(dtype)
+    assert isinstance(d.evolution, Diagonal) and d.evolution.rate is not None
+    decay = -torch.exp(0.15 * d.evolution.rate).repeat(1, 420, 1, 1)
+    decay[:, 128, [0, 1], [1, 3]] *= torch.e**12
+    return replace(d, evolution=Diagonal(decay=decay))
+
+
 def added(dtype):
     return CoefficientSum((decaying(dtype), replace(decaying(dtype), readout=RealPart(2.0))), (0.5, -2.0))
 
@@ -103,7 +113,7 @@ def ranks(monkeypatch):
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("skip", [1e-9, 1e-4])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("mixer", [decaying, packed, halved, added])
+@pytest.mark.parametrize("mixer", [decaying, packed, halved, added, burst])
 def test_certificates_of_thin_tiles(mixer, dtype, skip, ranks):
     """What is left out may add or take: the bound is on both sides, and top-k beside them stays exact."""
     d = mixer(dtype)

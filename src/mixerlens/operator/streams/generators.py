@@ -56,7 +56,8 @@ class Earlier:
     """A block as the rows after it see it. inject: working dtype, each dimension in ``units`` (None: one). reach:
     (batch, heads, 1, sizes, 4), what sizes of rows are multiplied with for the bounds of ``Skipping.ask``. columns: the
     sizes of the injects, (batch, heads, 1, tokens, sizes). factors: how far the block can lengthen each size, (batch,
-    heads, 1, sizes). fans: two dimensions of the injects each, as ``plane`` gives them."""
+    heads, 1, sizes). fans: two dimensions of the injects each, as ``plane`` gives them. lines: one size each of
+    ``columns`` and of ``factors``."""
 
     inject: Tensor
     units: list[Tensor] | None
@@ -65,6 +66,7 @@ class Earlier:
     columns: Tensor | None = None
     factors: Tensor | None = None
     fans: dict[tuple[int, ...], tuple[Tensor, Fan]] = field(default_factory=dict)
+    lines: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 def reaching(block: Earlier, sizes: list[Tensor], before: Earlier | None, rounding: float) -> Earlier:
@@ -215,12 +217,17 @@ class Source:
 
     @property
     def planar(self) -> bool:
-        """Whether each size is that of one real dimension, so that ``plane`` may be asked."""
+        """Whether each size is that of one real dimension, so that ``plane`` and ``line`` may be asked."""
         return False
 
     def plane(self, k: int, rows: slice, dims: Tensor) -> tuple[Tensor, Tensor, Fan]:
-        """One or two dimensions (batch, heads, 1 | 2) of some rows and of block k's columns, float64: (batch, heads,
-        tokens, 1 | 2) each, and the columns' fan."""
+        """Two dimensions (batch, heads, 2) of some rows and of block k's columns, float64: (batch, heads, tokens, 2)
+        each, and the columns' fan."""
+        raise NotImplementedError
+
+    def line(self, k: int, rows: slice, dim: Tensor) -> tuple[Tensor, Tensor, Fan]:
+        """One dimension (batch, heads, 1) of some rows, and its size in the columns of all blocks up to k, as they
+        leave that block: as ``plane``."""
         raise NotImplementedError
 
 
@@ -281,8 +288,23 @@ class Generators(Source):
                 units = _picked(block.units, dims)
                 columns = columns * torch.where(units > 0, units, 1)
             block.fans[key] = columns, Fan.of(columns, weights(columns.shape[-2], columns))
+        return self._picked_rows(rows, dims), *block.fans[key]
+
+    def line(self, k: int, rows: slice, dim: Tensor) -> tuple[Tensor, Tensor, Fan]:
+        key, parts, factor = tuple(dim.flatten().tolist()), [], 1
+        for block in reversed(self.earlier[: k + 1]):
+            if key not in block.lines:
+                assert block.columns is not None and block.factors is not None
+                block.lines[key] = _picked([block.columns], dim), _picked([block.factors.unsqueeze(-2)], dim)
+            own, through = block.lines[key]
+            parts.append(own * factor)
+            factor = factor * through
+        columns = torch.cat(parts[::-1], -2)
+        return self._picked_rows(rows, dim), columns, Fan.of(columns, weights(columns.shape[-2], columns))
+
+    def _picked_rows(self, rows: slice, dims: Tensor) -> Tensor:
         emit = [t.cast(x[..., rows, :], x.dtype, emits=True) for t, x in zip(self.terms, self._walking, strict=True)]
-        return _picked(emit, dims), *block.fans[key]
+        return _picked(emit, dims)
 
     def _columns(self, inject: list[Tensor], scaled: bool) -> tuple[Tensor, list[Tensor] | None]:
         """Injects in the working dtype. In float32 each state dimension is measured in units of its largest inject:

@@ -20,6 +20,7 @@ from mixerlens.composition import Mixer
 from mixerlens.operator.streams.generators import Source
 from mixerlens.operator.streams.tile import Places, Tile
 
+FAR = (0, 2)  # fates of rows that decide about all blocks from here on: see ``_fates``
 AGAIN = 8  # where nothing could be left out, every so many blocks of rows ask again
 
 Needless = Callable[[slice, Places, Tensor], Tensor]
@@ -59,7 +60,8 @@ class Missing:
 
 class Meeting(NamedTuple):
     """Spans of rows at a block of columns. beyond: those that go on to the blocks before it. whole: those whose tile is
-    computed; thin: those of which one or two dimensions (batch, heads, 1 | 2) are enough."""
+    computed. thin: those of which two dimensions (batch, heads, 2) are enough, or one (batch, heads, 1), in this block
+    and all before it."""
 
     beyond: list[range]
     whole: list[range]
@@ -71,7 +73,7 @@ class Skipping:
 
     thin: whether only sums are wanted. Then, of state dimensions that evolve by themselves, all but one or two are left
     out where what the others add to no entry exceeds that share: far from the diagonal only the slowest have not
-    decayed.
+    decayed. Where rows see every token and one is enough from a block on, they need not walk further.
 
     share: None computes everything, unless ``needless`` says otherwise. needless: asked for the rows whose tile cannot
     matter given a bound of every entry, (heads, places, bound (batch, heads, rows)) -> (batch, heads, rows) bool; a
@@ -83,6 +85,8 @@ class Skipping:
     ) -> None:
         self.share, self.needless, self.thin = share, needless, thin and share is not None
         self.wanted = share is not None or bool(needless)
+        support = mixer.terms[0][0].support  # that of all terms
+        self._lines = support.window is None and support.segments is None
         self.missing = Missing(mixer, padded if share is not None else 0)
         self._met = torch.zeros_like(self.missing.row)
         self._near: dict[int, Tensor] = {}  # row sizes by the block whose columns they did not meet
@@ -108,8 +112,8 @@ class Skipping:
         if self.thin and source.planar:
             few = sizes[..., spans[-1].start - start :, :].sum(-2)  # of the rows that are furthest away
             dims = (few * reach[..., 1]).topk(2, -1).indices[:, :, 0]  # (batch, heads, 2)
-            line = _without(reach[..., 1::2], dims[..., 0])
-            plane = _without(line, dims[..., 1])
+            line = _without(reach[..., 0::2], dims[..., 0])
+            plane = _without(_without(reach[..., 1::2], dims[..., 0]), dims[..., 1])
             tests += [line[..., :1], plane[..., :1]]
             masses += [line[..., 1:], plane[..., 1:]]
         bounds = torch.cat(tests + masses, -1).mT @ sizes.mT
@@ -120,26 +124,31 @@ class Skipping:
         runs = [_runs([s for s, own in zip(spans, fates, strict=True) if own == n]) for n in range(5)]
         if self.share is not None:
             for n, span in ((fate, span) for fate in range(test.shape[2]) for span in runs[fate]):
-                inside, left = slice(span.start - start, span.stop - start), self._near if n else self._far
+                inside, far = slice(span.start - start, span.stop - start), n in FAR
+                left = self._far if far else self._near
                 size = sizes[:, :, 0, inside].sum(-2)
                 if n > 1 and dims is not None:
                     size = size.scatter(-1, dims[..., : n - 1].expand(*size.shape[:2], -1), 0.0)
                 left[k] = left[k] + size if k in left else size
-                rows, seen = slice(lo + span.start, lo + span.stop), (columns.first if n else 0, columns.stop)
+                rows, seen = slice(lo + span.start, lo + span.stop), (0 if far else columns.first, columns.stop)
                 self._lost(group, rows, seen, test[:, :, n, inside], mass[:, :, n, inside])
         (self._whole.add if fates == [4] * len(spans) else self._whole.discard)(away)
         thin = [] if dims is None else [(s, dims[..., : n - 1]) for n in (2, 3) for s in runs[n]]
-        return Meeting([s for s, fate in zip(spans, fates, strict=True) if fate], runs[4], thin)
+        return Meeting([s for s, fate in zip(spans, fates, strict=True) if fate not in FAR], runs[4], thin)
 
     def _fates(self, heads: slice, rows: Places, step: int, test: Tensor) -> list[int]:
         """For each ``step`` rows the first number of test (batch, heads, 2 | 4, rows) that is negligible in all of
-        them: everything from here on, this block, all of it but one dimension, all of it but two; 4 if none is."""
+        them: everything from here on, this block, everything from here on but one dimension, this block but two; 4 if
+        none is."""
         if self.share is None:
             small = torch.ones_like(test, dtype=torch.bool)
         else:
             small = test <= self.share * rows.of(self._met[:, heads])
         for needless in self.needless:  # what needs more than sums must not miss an entry of a thin tile either
-            small &= torch.stack([needless(heads, rows, test[:, :, min(n, 1)]) for n in range(test.shape[2])], 2)
+            every, own = (needless(heads, rows, test[:, :, n]) for n in range(2))
+            small &= torch.stack([every if n in FAR else own for n in range(test.shape[2])], 2)
+        if not self._lines:
+            small[:, :, 2:3] = False
         if rows.count % step:
             small = pad(small, (0, -rows.count % step), value=True)
         small = small.unflatten(-1, (-1, step)).all(-1).flatten(0, 1).all(0)

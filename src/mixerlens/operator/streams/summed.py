@@ -49,30 +49,33 @@ def summable(columns: int) -> bool:
 
 
 def both_sums(inject: Tensor, emit: Tensor, buffers: Buffers) -> tuple[Tensor, Tensor]:
-    """``within`` and ``parts`` of |inject emit^T|: inject (n, columns, dim), emit (n, rows, dim)."""
-    count, columns, _ = inject.shape
-    rows, terms = emit.shape[1], min(columns, TERMS)
-    most, blocks = max(1, PIECE // inject.element_size()), columns // terms
-    wide = min(rows, LONGEST)
-    high = min(columns, max(1, most // (wide * terms)) * terms)
-    some = min(count, max(1, most // (wide * high))) if wide == rows and high == columns else 1
-    real, device = inject.dtype.to_real(), inject.device
-    within = [
-        torch.empty(count * blocks, 2, min(wide, rows - r), dtype=real, device=device) for r in range(0, rows, wide)
-    ]
-    parts = torch.empty(len(within), count, columns, dtype=real, device=device)
-    probe = probes(terms, 1, "before", real, device)[0].expand(some * high // terms, 2, terms)
-    for n in range(0, count, some):
-        lefts, rights = inject[n : n + some].split(high, 1), emit[n : n + some].split(wide, 1)
-        for right, ways, sums in zip(rights, within, parts, strict=True):
-            turned, shape = right.mT, (right.shape[0], high, right.shape[1])
-            values = buffers.take("values", shape, inject)
-            own, to = ways[n * blocks : (n + some) * blocks], sums[n : n + some].split(high, 1)
-            for left, columns_of, blocks_of in zip(lefts, to, own.split(probe.shape[0]), strict=True):
-                piece = values[:, : left.shape[1]]
-                torch.bmm(left, turned, out=piece)
-                size = piece.abs() if piece.is_complex() else piece.abs_()
-                torch.sum(size, -1, out=columns_of)
-                torch.bmm(probe[: blocks_of.shape[0]], size.reshape(-1, terms, size.shape[-1]), out=blocks_of)
-    every = within[0] if len(within) == 1 else torch.cat(within, -1)
-    return every.view(count, blocks, 2, rows), parts
+    """``within`` and ``parts`` of |inject emit^T|: inject (n, columns, dim), emit (n, rows, dim). within is float64 and
+    overwritten by the next call."""
+    (count, columns, dim), rows, terms = inject.shape, emit.shape[1], min(inject.shape[1], TERMS)
+    strips = emit.split(-(-rows // max(1, rows // LONGEST)), 1)  # no strip is much narrower than the others
+    real, blocks = inject.dtype.to_real(), columns // terms
+    within = buffers.take("within", (count, blocks, 2, rows), inject, torch.float64)
+    parts = torch.empty(len(strips), count, columns, dtype=real, device=inject.device)
+    probe, start = probes(terms, 1, "before", real, inject.device)[0], 0
+    for strip, sums in zip(strips, parts, strict=True):
+        wide = strip.shape[1]
+        most = max(1, PIECE // (inject.element_size() * wide * terms))  # blocks a piece
+        high = next(n for n in range(min(most, blocks), 0, -1) if blocks % n == 0)
+        some = max(1, most // blocks)
+        strip_sums = buffers.take("strip", (count * blocks, 2, wide), inject, real)
+        values = buffers.take("values", (min(some, count), high * terms, wide), inject)
+        per = blocks // high
+        rights = [x for x in strip.mT.split(some) for _ in range(per)]
+        pieces = zip(
+            inject.reshape(-1, high * terms, dim).split(some), rights, sums.view(-1, high * terms).split(some),
+            probe.expand(count * blocks, 2, terms).split(some * high), strip_sums.split(some * high), strict=True,
+        )  # fmt: skip
+        for left, right, of_columns, probing, of_blocks in pieces:
+            piece = values if left.shape[0] == values.shape[0] else values[: left.shape[0]]
+            torch.bmm(left, right, out=piece)
+            size = piece.abs() if piece.is_complex() else piece.abs_()
+            torch.sum(size, -1, out=of_columns)
+            torch.bmm(probing, size.view(-1, terms, wide), out=of_blocks)
+        within[..., start : start + wide].copy_(strip_sums.view(count, blocks, 2, wide))
+        start += wide
+    return within, parts

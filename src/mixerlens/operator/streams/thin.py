@@ -33,8 +33,8 @@ class Fan(NamedTuple):
         """x (..., n, 1 | 2) float64, weights (n,)."""
         if x.shape[-1] == 1:
             size = x.abs()
-            ways = [size] if weights is None else [size, size * weights.unsqueeze(-1)]
-            return cls(None, torch.cat(ways, -1).sum(-2, keepdim=True))
+            sums = [size.sum(-2)] if weights is None else [size.sum(-2), weights @ size]
+            return cls(None, torch.stack(sums, -1))
         x = torch.where(x[..., 1:] < 0, -x, x)
         turns, order = (x[..., 0] / x[..., 1].abs()).nan_to_num_(0.0, torch.inf, -torch.inf).sort(-1)
         both = x if weights is None else torch.cat([x, x * weights.unsqueeze(-1)], -1)
@@ -54,8 +54,8 @@ class Fan(NamedTuple):
 @dataclass(eq=False)
 class ThinTile(Tile):
     """A tile of low rank before the diagonal. left (batch, heads, rows, 1 | 2), float64; right: the columns' (batch,
-    heads, columns, 1 | 2), and the same as a fan weighted by the tokens up to the last of them. No entry is formed:
-    size is empty.
+    heads, columns, 1 | 2), of rank one perhaps only in size, and the same as a fan weighted by the tokens up to the
+    last of them. No entry is formed: size is empty.
     """
 
     left: Tensor

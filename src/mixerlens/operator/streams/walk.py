@@ -87,14 +87,18 @@ class Stream:
             self.generators.back(k)
 
     def _thin(self, k: int, span: range, rows: Places, columns: Places, dims: Tensor) -> Iterator[Tile]:
-        """A rectangle of which two dimensions are enough."""
-        inside, mask = slice(span.start, span.stop), self.borders.within(rows, columns)
+        """A rectangle of which two dimensions are enough, or one: then with all that lies to the left of it."""
+        inside = slice(span.start, span.stop)
+        if dims.shape[-1] == 1:
+            columns, mask, get = Places(0, columns.stop), True, self.generators.line
+        else:
+            mask, get = self.borders.within(rows, columns), self.generators.plane
         if mask is False:
             return
         if mask is not True:
             yield from self._cut(self.generators.against(k, inside), rows, columns)
             return
-        left, right, fan = self.generators.plane(k, inside, dims)
+        left, right, fan = get(k, inside, dims)
         heads, none = slice(self.heads.start, self.heads.stop), left[..., :0, 0]
         tile = ThinTile(heads, rows, columns, "before", none, None, None, left, right, fan)
         self.skipping.saw(tile)
