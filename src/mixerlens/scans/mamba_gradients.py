@@ -43,9 +43,14 @@ class Group:
     def __init__(self, gradients: Gradients, length: int) -> None:
         self.gradients, self.part, self.length = gradients, gradients.part, length
         part, (size, channels) = self.part, self.part.rates.shape
-        wide = part.x.new_empty(5, length, part.batch, 1, channels)
-        self.step, self.written, self.gy, self.through_write, self.through_decay = wide.unbind(0)
-        self.B, self.C, self.grad_B, self.grad_C = part.x.new_empty(4, length, part.batch, size, 1).unbind(0)
+        wide = part.x.new_empty(3, length, part.batch, 1, channels)
+        self.step, self.through_write, self.through_decay = wide.unbind(0)
+        self.B, self.C = part.x.new_empty(2, length, part.batch, size, 1).unbind(0)
+        # sums over channels, two rows at once: that product takes 0.7 of the time of one with a single row
+        self.over_channels = part.x.new_zeros(2, length, part.batch, 2, channels)  # the second row stays zero
+        self.sums = part.x.new_empty(2, length, part.batch, 2, size)
+        self.written, self.gy = self.over_channels[:, :, :, :1].unbind(0)
+        self.grad_B, self.grad_C = self.sums[:, :, :, 0].unbind(0)
         self.tiles = [Steps(self, slice(lo, min(lo + part.steps, length))) for lo in range(0, length, part.steps)]
 
     def run(self, span: slice) -> None:
@@ -58,8 +63,8 @@ class Group:
             tile.run(start)
         torch.addcmul(self.through_decay, self.through_write, x, out=gradients.grad_dt[span].unsqueeze(2))
         torch.mul(self.through_write, self.step, out=gradients.grad_x[span].unsqueeze(2))
-        gradients.grad_B[span].add_(self.grad_B.squeeze(3))
-        gradients.grad_C[span].add_(self.grad_C.squeeze(3))
+        gradients.grad_B[span].add_(self.grad_B)
+        gradients.grad_C[span].add_(self.grad_C)
 
     def _starts(self, span: slice) -> list[Tensor]:
         """The state before each tile of the span: kept, or run again from the last kept one."""
@@ -85,15 +90,17 @@ class Steps:
         self.step, self.written, self.gy, self.B, self.C = (
             tensor[span] for tensor in (group.step, group.written, group.gy, group.B, group.C)
         )
-        gradients = (group.grad_B.mT, group.grad_C.mT, group.through_write, group.through_decay)
+        gradients = (*group.sums, group.through_write, group.through_decay)
         self.grad_B, self.grad_C, self.through_write, self.through_decay = (t[span].flatten(0, 1) for t in gradients)
-        self.gy_row, self.written_row, self.B_row = (t.flatten(0, 1) for t in (self.gy, self.written, self.B.mT))
+        self.written_rows, self.gy_rows = (t[span].flatten(0, 1) for t in group.over_channels)
+        self.B_row = self.B.mT.flatten(0, 1)
         self.decay, self.l = (tile.first(steps) for tile in self.part.tiles)
         self.before, self.states = self.gradients.states[:steps], Tile(self.gradients.states[1 : steps + 1])
         self.forward = list(zip(self.states.rows, self.decay.rows, self.before.unbind(0), strict=True))
         self.back = list(zip(self.l.rows[:-1], self.decay.rows[1:], self.l.rows[1:], strict=True))[::-1]
-        rows = len(self.gy_row)
+        rows = len(self.gy_rows)
         self.over_state, self.over_steps = ones[:rows, :, : len(self.part.rates)], ones[0, :, :rows]
+        self.through_rows = self.decay.flat.flatten(1)
 
     def run(self, start: Tensor) -> None:
         part, decay, states, l, adjoint = self.part, self.decay, self.states, self.l, self.gradients.adjoint
@@ -102,12 +109,12 @@ class Steps:
         torch.mul(self.B, self.written, out=states.full)
         for state, a, previous in self.forward:
             state.addcmul_(a, previous)
-        torch.bmm(self.gy_row, states.turned, out=self.grad_C)
+        torch.bmm(self.gy_rows, states.turned, out=self.grad_C)
         torch.mul(self.C, self.gy, out=l.full)
         l.rows[-1].add_(adjoint)
         for row, a, following in self.back:
             row.addcmul_(a, following)
-        torch.bmm(self.written_row, l.turned, out=self.grad_B)
+        torch.bmm(self.written_rows, l.turned, out=self.grad_B)
         torch.bmm(self.B_row, l.flat, out=self.through_write)
         through = decay.full.mul_(l.full)  # dL/dh_{t-1} by way of h_t
         adjoint.copy_(through[0])
@@ -115,4 +122,4 @@ class Steps:
         torch.mul(through, part.A, out=l.full)
         torch.bmm(self.over_state, l.flat, out=self.through_decay)
         through.mul_(self.step)
-        self.gradients.rates.addmm_(self.over_steps, through.view(len(self.gy_row), -1))
+        self.gradients.rates.addmm_(self.over_steps, self.through_rows)
