@@ -12,7 +12,7 @@ from .baselines import BASELINES
 from .classifiers import MEANS, RECIPES, TESTED, VARIANTS
 from .intervals import wilson
 from .parts import DEGREES
-from .verdicts import Verdict, verdicts
+from .verdicts import ASKED, Verdict, verdicts
 
 __all__ = ["markdown", "to_text"]
 
@@ -133,13 +133,30 @@ kept at the look at the validation part that was best; no variant is tuned by it
 
 def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
     keys = list(dict.fromkeys(key for each in judged for key in each.differences))
-    body = []
-    for each in judged:
-        cells = [_points(each.differences.get(key), each.seeds[key]) for key in keys]
-        body.append([_title(each.data, document), each.chosen, *cells])
+    asked = {f"{ours} - {theirs}": said for (ours, theirs), said in ASKED.items()}
+    body = [["best", "", *(each.chosen for each in judged)]]
+    for key in keys:
+        cells = [_points(each.differences.get(key), each.seeds[key]) for each in judged]
+        body.append([key, asked.get(key, ""), *cells])
+    lines = []
+    for key, said in asked.items():
+        groups: dict[str, list[str]] = {}
+        for each in judged:
+            found = each.differences.get(key)
+            if found is not None:
+                groups.setdefault(found.verdict, []).append(_title(each.data, document))
+        if groups:
+            kinds = {"higher": "helps", "no difference": "no difference", "lower": "hurts"}
+            told = "; ".join(f"{kinds[kind]}: {', '.join(groups[kind])}" for kind in kinds if kind in groups)
+            lines.append(f"- {said} (`{key}`). {told[0].upper()}{told[1:]}.")
+    head = ("difference", "what it asks", *(_title(each.data, document) for each in judged))
     return f"""Differences in points of accuracy, with 95 % intervals; "best" is what the validation part chose.
 
-{_table(("set", "best", *keys), body)}"""
+{_table(head, body)}
+In words, where an interval leaves zero out ("no difference": where it does not):
+
+{chr(10).join(lines)}
+"""
 
 
 def _parts(rows: dict[str, Any], document: dict[str, Any]) -> str:

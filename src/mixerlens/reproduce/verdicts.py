@@ -13,16 +13,20 @@ __all__ = ["INTERACTING", "Verdict", "verdicts"]
 
 INTERACTING = ("gelu only", "full", "two layers")
 LINEAR, RAW = "identity", "raw sequence"
-# what else a reader asks: the GELU beside a GLU, a GLU without GELU, untrained kernels, LayerNorm
-ASKED = (
-    ("full", LINEAR),
-    ("gelu only", LINEAR),
-    ("glu only", LINEAR),
-    ("full", "glu only"),
-    ("full", "gelu only"),
-    ("full", "frozen"),
-    ("norm only", LINEAR),
-)
+# what else a reader asks, and what it asks
+ASKED = {
+    ("full", LINEAR): "interactions at all, in one block",
+    ("gelu only", LINEAR): "a GELU alone",
+    ("glu only", LINEAR): "a GLU alone",
+    ("full", "glu only"): "a GELU beside a GLU",
+    ("full", "gelu only"): "a GLU beside a GELU",
+    ("two layers", "full"): "a second block",
+    ("full", "frozen"): "trained kernels instead of random ones",
+    ("norm", "full"): "a LayerNorm beside both",
+    ("norm only", LINEAR): "a LayerNorm alone",
+    ("last step", "full"): "the last step instead of the mean over time",
+    ("identity, last step", LINEAR): "the same without interactions",
+}
 
 
 @dataclass(frozen=True)
