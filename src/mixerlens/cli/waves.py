@@ -60,7 +60,7 @@ def waves(
                 f"a lap, {unit}s",
                 "left after a lap",
                 "carriers at 1/4 lap",
-                "at 1/2 lap",
+                "over a lap",
                 "travels",
             ),
             (_cells(each) for each in measured.values()),
@@ -80,7 +80,7 @@ def _cells(found: Any) -> tuple[str, ...]:
         span(d.lap_time),
         span(d.lap_decay),
         _beside(w.quarter, w.quarter_null),
-        _beside(w.half, w.half_null),
+        _beside(w.lap_mean, w.lap_null),
         f"{int(w.travels.sum())} of {len(w.travels)}",
     )
 
@@ -96,7 +96,7 @@ def _notes(measured: dict[str, Any], unit: str) -> list[str]:
     found = [each for each in measured.values() if hasattr(each, "ring")]
     error = max(each.ring.error for each in found)
     notes = [
-        f"rings differ from their layers by at most {error:.1e} of the largest output (64 {unit}s).",
+        f"rings differ from their layers by at most {error:.1e} of the largest output (noise of 64 {unit}s).",
         "carriers: nodes that share a pulse (participation ratio); null: the same for random orders of the modes, "
         "which are equally exact rings.",
     ]
@@ -120,9 +120,15 @@ def _notes(measured: dict[str, Any], unit: str) -> list[str]:
     aliases = sum(int((each.ring.nodes - each.waves.dispersion.distinct).sum()) for each in folded)
     if aliases:
         notes.append(f"{aliases} modes are aliases: sampled once a {unit} they are equal to others.")
-    held = [f"{number(float(h.capacity.median()))} of {h.window}" for each in found if (h := each.history) is not None]
+    held = [
+        f"{number(float(h.capacity.median()))} of at most {min(h.window, 2 * h.nodes)}"
+        for each in found
+        if (h := each.history) is not None
+    ]
     if held:
-        notes.append(f"{unit}s that the state holds of the last ones, middle of each layer: {', '.join(held)}.")
+        notes.append(
+            f"past {unit}s that the state holds, two real numbers a node, middle of a layer: {', '.join(held)}."
+        )
     for reason in sorted({each.reason for each in measured.values() if not hasattr(each, "ring")}):
         notes.append(f"no ring: {reason}.")
     return notes

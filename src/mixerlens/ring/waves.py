@@ -101,6 +101,7 @@ class Waves(Record):
         that over `nulls` random orders of the modes.
     quarter, half, quarter_null, half_null: both after a quarter and half of a lap, where a random order has no pulse
         (after exactly a lap of S4D-Lin every order is back at one node); NaN where nothing moves, or in under 4 tokens.
+    lap_mean, lap_null: both on average over the first lap, between the nodes too.
     displacement: nodes by which the peak has moved from node 0, signed, the short way around, (moments,
         rings); 0 once less than 1e-6 of the pulse is left.
     travels: whether modes turn and the peak leaves the nodes next to node 0, (rings,); under 4 nodes never.
@@ -116,6 +117,8 @@ class Waves(Record):
     half: Float[Tensor, " rings"]
     quarter_null: Float[Tensor, " rings"]
     half_null: Float[Tensor, " rings"]
+    lap_mean: Float[Tensor, " rings"]
+    lap_null: Float[Tensor, " rings"]
     displacement: Int[Tensor, "moments rings"] = field(repr=False)
     travels: Bool[Tensor, " rings"]
     diffusive: Bool[Tensor, " rings"]
@@ -127,13 +130,15 @@ class Waves(Record):
         "half": "The same after half a lap.",
         "quarter_null": "The same for random orders of the modes, their mean, at a quarter of a lap.",
         "half_null": "The same at half a lap.",
+        "lap_mean": "Nodes that carry the pulse, on average over the first lap.",
+        "lap_null": "The same for random orders.",
         "peak_displacement": "Largest distance of the peak from node 0.",
         "diffusive": "Whether no mode turns: the pulse spreads in place.",
         "travels": "Whether modes turn and the peak leaves the nodes next to node 0.",
         "nulls": "Random orders the null is the mean of.",
     }
     units: ClassVar[dict[str, str]] = dict.fromkeys(
-        ["quarter", "half", "quarter_null", "half_null", "peak_displacement"], "nodes"
+        ["quarter", "half", "quarter_null", "half_null", "lap_mean", "lap_null", "peak_displacement"], "nodes"
     )
 
     @property
@@ -143,7 +148,8 @@ class Waves(Record):
 
     def to_json(self) -> dict[str, Any]:
         """One number a ring."""
-        names = ("quarter", "half", "quarter_null", "half_null", "peak_displacement", "travels", "diffusive", "nulls")
+        carriers = ("quarter", "half", "quarter_null", "half_null", "lap_mean", "lap_null")
+        names = (*carriers, "peak_displacement", "travels", "diffusive", "nulls")
         numbers = self._described({name: getattr(self, name) for name in names})
         return numbers | {"dispersion": self.dispersion.to_json()}
 
@@ -183,6 +189,8 @@ def waves(ring: RingNetwork, *, laps: float = 2.0, nulls: int = NULLS, seed: int
         half=after(here, LAP // 2),
         quarter_null=after(null, LAP // 4),
         half_null=after(null, LAP // 2),
+        lap_mean=torch.where(moves, here[:LAP].mean(0), torch.nan),
+        lap_null=torch.where(moves, null[:LAP].mean(0), torch.nan),
         displacement=torch.where(left, moved, 0),
         travels=found.lap_time.isfinite() & (torch.where(left, moved, 0).abs().amax(0) > 1),
         diffusive=(found.frequency.nan_to_num() == 0).all(-1),
