@@ -112,7 +112,7 @@ def test_behind_another_gate_the_account_is_not_the_synergy(options):
     g, k = found.pairs.T
     size = float(found.synergy.abs().max())
     assert torch.allclose(found.synergy / size, found.curvature[g, k] / size, rtol=0, atol=1e-4)
-    assert float((found.account - found.synergy).abs().max()) > 0.05 * size  # against 1e-4 above
+    assert float((found.account - found.synergy).abs().max()) > 0.02 * size  # against 1e-4 above
 
 
 def test_a_linear_model_has_no_synergy():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from numpy.polynomial import hermite_e
@@ -11,7 +12,7 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import norm
 
-from mixerlens.errors import InputError
+from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.explicit.series import hermite_shares
 
 HAND = {"gelu": lambda y: y * norm.cdf(y), "silu": lambda y: y * expit(y), "sigmoid": expit}
@@ -49,6 +50,24 @@ def test_away_from_zero_mean_they_carry_less(mean, want):
     assert round(float(hermite_shares("gelu", mean, 1, 2).sum()), 2) == want
 
 
+@pytest.mark.parametrize(("mean", "sd"), [(-12, 1), (-20, 1)])
+def test_units_that_are_almost_dead(mean, sd):
+    """GELU's values there, about 1e-20, are lost in 1 + erf; in 30 digits they are not."""
+    with mpmath.workdps(30):
+        f = lambda x: (mean + sd * x) * mpmath.ncdf(mean + sd * x) * 10**32  # quad takes 1e-30 for nothing
+        moment = lambda g: mpmath.quad(lambda x: g(x) * mpmath.npdf(x), range(-4, 37, 4))
+        middle = moment(f)
+        variance = moment(lambda x: (f(x) - middle) ** 2)
+        want = float(moment(lambda x: f(x) * (x**3 - 3 * x)) ** 2 / 6 / variance)
+        late = float(moment(lambda x: f(x) * _orthonormal(32, x)) ** 2 / variance)
+    found = hermite_shares("gelu", mean, sd, 32)
+    assert (float(found[2]), float(found[31])) == (pytest.approx(want, rel=1e-9), pytest.approx(late, rel=1e-9))
+
+
+def _orthonormal(n: int, x: mpmath.mpf) -> mpmath.mpf:
+    return mpmath.hermite(n, x / mpmath.sqrt(2)) / mpmath.sqrt(mpmath.factorial(n) * mpmath.mpf(2) ** n)
+
+
 def test_shares_sum_to_one():
     assert float(hermite_shares("gelu", 0, 1, 32).sum()) == pytest.approx(1, abs=1e-6)
     assert hermite_shares("identity", -3, 2, 3).tolist() == pytest.approx([1, 0, 0], abs=1e-12)
@@ -57,5 +76,8 @@ def test_shares_sum_to_one():
 def test_refusals():
     with pytest.raises(InputError, match="sd positive and finite, not 0 and -1"):
         hermite_shares("gelu", 0, -1)
+    for name, mean in (("gelu", -60), ("gelu", -50), ("sigmoid", -800), ("gelu_tanh", -60)):
+        with pytest.raises(UnsupportedError, match=f"variance of {name} at mean {mean}, sd 1 lies 36 standard dev"):
+            hermite_shares(name, mean, 1)
     with pytest.raises(InputError, match="order must be from 1 to 32, not 40"):
         hermite_shares("gelu", 0, 1, 40)
