@@ -87,6 +87,17 @@ def test_a_head_of_zeros_has_no_error():
     json.dumps(found.to_json(), allow_nan=False)
 
 
+@pytest.mark.parametrize("log_decay", [-745.0, -800.0])
+def test_a_mode_that_neither_decays_nor_turns(log_decay):
+    model, inputs = tiny(layers=2), torch.randn(150, 2, dtype=torch.float64)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.s4d.log_decay[:, 0] = log_decay
+            layer.s4d.frequency[:, 0] = 0
+    found = explain(model, inputs, 1, segments=5, removed_pairs=0)
+    assert found.relative_error < 1e-13 and math.isfinite(found.total)
+
+
 @pytest.mark.parametrize("given", [1.0, True, -1, 4, "1"])
 def test_a_class_is_a_whole_number(given):
     for ask in ({"target": given}, {"target": 2, "against": given}):

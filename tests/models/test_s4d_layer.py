@@ -70,6 +70,28 @@ def test_small_steps_do_not_cancel():
     assert relative(layer.kernel(1)[:, 0], first) < 1e-7
 
 
+@pytest.mark.parametrize("log_decay", [-700.0, -745.0, -746.0, -math.inf])
+def test_a_mode_that_neither_decays_nor_turns_is_a_sum(log_decay):
+    """A = 0, or so small that dt A underflows: x_t = x_{t-1} + dt u_t."""
+    layer = S4D(2, 3, step_range=(1e-3, 1e-1)).double()
+    with torch.no_grad():
+        layer.log_decay[:, 0] = log_decay
+        layer.frequency[:, 0] = 0
+    assert bool(layer.kernel(9).isfinite().all())
+    with torch.no_grad():
+        layer.C[:, 1:] = 0
+    u = torch.randn(1, 30, 2, dtype=torch.float64)
+    step = torch.exp(layer.log_dt)
+    want = 2 * layer.C[:, 0, 0] * step * u.cumsum(1) + layer.D * u
+    assert relative(layer(u), want) < 1e-12
+    grown = torch.autograd.grad(layer(u).sum(), [layer.log_dt, layer.frequency])
+    assert all(bool(x.isfinite().all()) for x in grown)
+    # near 0 the state of frequency w is sum_j dt (1 + i w dt (t - j + 1/2)) u_j: its slope in w, for C imaginary
+    slope = torch.autograd.grad(layer(u)[0, -1].sum(), layer.frequency)[0][:, 0]
+    lag = torch.arange(29.5, 0, -1, dtype=torch.float64)[:, None]
+    assert relative(slope, -2 * layer.C[:, 0, 1] * step**2 * (lag * u[0]).sum(0)) < 1e-12
+
+
 def test_parameters_for_the_family_are_what_the_layer_uses():
     layer = S4D(6, 5, explicit_b=True)
     family = layer.parameters_for_family()

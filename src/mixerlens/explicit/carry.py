@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..families.ssm import expm1
 from ..shapes import wide
 
 if TYPE_CHECKING:
@@ -33,9 +32,11 @@ class CarriedSystem:
     """
 
     def __init__(self, system: S4D, waves: int) -> None:
+        from ..models.s4d_layer import held
+
         family = {name: wide(tensor.detach()) for name, tensor in system.parameters_for_family().items()}
         z = family["A"] * family["dt"][:, None]
-        weight = 2 * family["C"] * expm1(z) / family["A"] * family["B"]
+        weight = 2 * family["C"] * held(family["A"], family["dt"]) * family["B"]
         powers = _powers(z, CHUNK)
         emit = weight[..., None] * powers[..., :CHUNK]
         # complex products as real ones: Re(w s) = [Re w, -Im w] . [Re s, Im s]
