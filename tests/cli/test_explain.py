@@ -68,6 +68,15 @@ def test_the_terms_of_the_table_add_up(columns, mixerlens):
     assert sum(line.startswith(("linear  ", "interactions +", "lost without")) for line in lines) == 3
 
 
+def test_an_input_of_zeros_has_no_rank_and_no_change(mixerlens, tmp_path):
+    np.save(tmp_path / "zero.npy", np.zeros((64, 1)))
+    result = mixerlens("explain", DIGITS, "--input", tmp_path / "zero.npy", *QUICK)
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 0 and "nan" not in said.replace(str(tmp_path), "")
+    assert "really does: - over segments, - over the 3 pairs removed (-: too few of them, or all alike)." in said
+    assert "the logit does not change, so nothing is missed." in said
+
+
 def test_files_in_and_out(s4d_folder, mixerlens, tmp_path):
     pytest.importorskip("matplotlib")
     inputs = np.random.default_rng(0).normal(size=(21, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -209,13 +210,24 @@ def _notes(found: Explanation) -> list[str]:
     removal, frozen = found.removal, found.frozen
     assert removal is not None
     count = len(removal.pairs)
+    correlations = removal.effects_rank_correlation, removal.synergy_rank_correlation
     return [
         "the account is bookkeeping of this pass; it holds "
         + ("; ".join(found.pairs.held) or "nothing: the model is linear")
         + ".",
         "rank correlation of the account with what removal really does: "
-        f"{number(removal.effects_rank_correlation)} over segments, "
-        f"{number(removal.synergy_rank_correlation)} over the {count} pairs removed.",
-        f"under {frozen.perturbation}, the account with every gate held misses {frozen.missed_account:.0%} of the "
-        f"change of the logit, the gradient {frozen.missed_jacobian:.0%}.",
+        f"{_defined(removal.effects_rank_correlation)} over segments, "
+        f"{_defined(removal.synergy_rank_correlation)} over the {count} pairs removed"
+        + (" (-: too few of them, or all alike)." if any(map(math.isnan, correlations)) else "."),
+        f"under {frozen.perturbation}, "
+        + (
+            "the logit does not change, so nothing is missed."
+            if math.isnan(frozen.missed_account)
+            else f"the account with every gate held misses {frozen.missed_account:.0%} of the change of the logit, the "
+            f"gradient {frozen.missed_jacobian:.0%}."
+        ),
     ]
+
+
+def _defined(correlation: float) -> str:
+    return "-" if math.isnan(correlation) else number(correlation)
