@@ -66,6 +66,17 @@ def test_the_page_and_its_numbers_name_what_was_not_run(mixerlens, tmp_path, sma
     assert f"4 of {document['cells']} cells" in text
 
 
+def test_a_page_with_more_than_is_stored_is_not_replaced(mixerlens, tmp_path, small):
+    page = tmp_path / "page.md"
+    assert mixerlens(*RUN, "-o", tmp_path / "cells", "--page", page).exit_code == 0
+    before = [path.read_bytes() for path in (page, page.with_suffix(".json"))]
+    found = mixerlens("reproduce", "explicit-operator", "--stored", "-o", tmp_path / "empty", "--page", page)
+    assert found.exit_code == 2
+    assert "page.json has 4 cells that" in found.stderr and "write the page to another file" in found.stderr
+    assert [path.read_bytes() for path in (page, page.with_suffix(".json"))] == before
+    assert mixerlens(*RUN, "-o", tmp_path / "cells", "--stored", "--page", page).exit_code == 0
+
+
 def test_what_is_stored_is_shown_without_computing(mixerlens, tmp_path, small, monkeypatch):
     assert mixerlens(*RUN, "-o", tmp_path).exit_code == 0
     monkeypatch.setattr(seen, "draw", None)

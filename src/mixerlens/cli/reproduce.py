@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +79,7 @@ def reproduce(
     every = {cell.name: cell for cell in [*everything, *cells]}
     found = document(study, scale, list(every.values()), store.stored(every.values()))
     if page is not None:
+        _keep(page, found, store.folder)
         write_whole(page, pages.markdown(found))
         write_whole(page.with_suffix(".json"), pages.to_text(found))
     if json:
@@ -85,6 +87,22 @@ def reproduce(
     else:
         show(pages.markdown(found))
     return True
+
+
+def _keep(page: Path, found: dict[str, Any], folder: Path) -> None:
+    """Refuse to replace a page that has numbers which are not stored here: they may be the only ones there are."""
+    from ..reproduce.study import lost
+
+    numbers = page.with_suffix(".json")
+    try:
+        before = loads(numbers.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if gone := lost(before, found):
+        raise InputError(
+            f"{numbers} has {len(gone)} cells that {folder} has not ({gone[0]}, ...): run them first, "
+            "without --stored, or write the page to another file"
+        )
 
 
 def _known(name: str, studies: dict[str, Study]) -> Study:

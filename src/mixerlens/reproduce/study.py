@@ -134,6 +134,23 @@ def document(name: str, scale: str, cells: Sequence[Cell], stored: Sequence[dict
     }
 
 
+def lost(before: Any, after: dict[str, Any]) -> list[str]:
+    """The cells that an earlier document of the study has and this one has not."""
+    if not isinstance(before, dict) or (before.get("study"), before.get("scale")) != (after["study"], after["scale"]):
+        return []
+
+    def names(tables: dict[str, Any]) -> set[str]:
+        return {
+            f"{table}/{data}/{variant}-{seed}"
+            for table, rows in tables.items()
+            for data, variants in rows.items()
+            for variant, seeds in variants.items()
+            for seed in seeds
+        }
+
+    return sorted(names(before["tables"]) - names(after["tables"]))
+
+
 def _common(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The settings that all variants with a recipe share."""
     every = [each for each in settings.values() if "steps" in each or "systems" in each]
