@@ -147,8 +147,7 @@ def _show(found: Explanation, subject: str) -> None:
 
     account = found.pairs
     show(subject)
-    predicted = "which it predicts" if found.predicted == found.target else f"it predicts class {found.predicted}"
-    terms = table(f"{account.question}, {predicted}", "term", "value", right=("value",))
+    terms = table(f"{account.question}; the model predicts class {found.predicted}", "term", "value", right=("value",))
     own, pairs = account.interactions.diagonal(), account.interactions
     for name, value in (
         ("constant: biases of the head and the last output map", account.constant),
