@@ -50,7 +50,7 @@ def test_a_class_against_another(mixerlens):
     assert printed["total"] == pytest.approx(want[4] - want[9], rel=1e-11)
     assert np.shape(printed["removal"]["curvature"]) == (8, 8)
     shown = mixerlens("explain", DIGITS, "--input", 2, *options).stdout
-    assert f"the logit of class 4 less that of class 9, it predicts class {want.index(max(want))}" in shown
+    assert f"the logit of class 4 less that of class 9; the model predicts class {want.index(max(want))}" in shown
     assert "Hessian" in shown
 
 
