@@ -38,7 +38,8 @@ HELP = {
     "Peak moves": "The farthest the largest node gets from node 0.",
     "Carriers": "Nodes that carry the pulse: (Σ|z|²)² / Σ|z|⁴, between 1 and all. In brackets the same for random "
     "orders of the modes, which are rings of the same layer.",
-    "Distinct modes": "Modes whose multipliers differ: the others are aliases of them, which no input can tell apart.",
+    "Distinct modes": "Modes that are no alias of another: sampled once a token, frequencies that differ by whole "
+    "turns are one.",
     "Beyond Nyquist": "Modes that turn by more than half a turn a token: sampled, they look slower than they are.",
     "Tokens held": "How many past tokens all nodes hold together: the sum over lags of 1 − error, for white inputs.",
     "Ring against layer": "Largest difference between the ring, run in its nodes, and the layer's own recurrence, on "
@@ -258,7 +259,13 @@ def _sentence(found: Survey, k: int, unit: str) -> str:
     if bool(w.quarter[k].isnan()) or not bool(w.travels[k]):
         return f"{lap} Its peak moves {farthest} at most, so no travelling wave is seen here."
     sharp = f"After a quarter of it {count(float(w.quarter[k]), 'node')} of {found.ring.nodes} carry the pulse"
-    return f"{lap} {sharp}, {number(float(w.quarter_null[k]))} where the same modes stand in a random order."
+    null = f"{number(float(w.quarter_null[k]))} where the same modes stand in a random order"
+    back = (
+        " After a whole lap of equally spaced frequencies every order is back at one node."
+        if w.null.shape[0] > LAP
+        else ""
+    )
+    return f"{lap} {sharp}, {null}.{back}"
 
 
 def _still(found: Survey) -> str:

@@ -86,6 +86,12 @@ GLOSSARY: dict[str, str] = {
     "η ratio (softmax)": "Softmax divides each row by its sum η; folded into the step this is the factor η before / η "
     "now. It depends on a convention: adding a constant to all keys changes it and changes no coefficient, so the "
     "range that this freedom spans is shown with it.",
+    "Ring": "A state space layer written in the nodes of a ring, one a mode, by a Fourier transform over its modes: "
+    "each node hears the others by their distance around the ring alone. It is the layer itself, to rounding.",
+    "Lap": "The time a pulse takes around the ring. It runs towards smaller node numbers where frequencies rise with "
+    "the mode.",
+    "Nodes that carry the pulse": "One where a single node has all of it, all nodes where they share it alike. The "
+    "same modes in a random order are an equally exact ring in which no pulse is seen: the control beside every number.",
     "Uniform weights": "The dashed line: what the horizon would be if every token were read alike. A head that follows "
     "it has no preference for near or far.",
 }
