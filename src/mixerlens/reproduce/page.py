@@ -289,7 +289,8 @@ def _said() -> list[tuple[str, str]]:
 
 
 def _title(name: str, document: dict[str, Any]) -> str:
-    return document["sets"].get(name, {}).get("title", name).split(":")[0]
+    """The title before any colon, without commas, so that several can stand in one list."""
+    return document["sets"].get(name, {}).get("title", name).split(":")[0].replace(",", "")
 
 
 def _spread(scores: Sequence[Sequence[int]]) -> str:
