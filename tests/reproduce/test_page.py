@@ -66,6 +66,13 @@ def test_verdicts(full, identity, raw, kind):
     assert found.seeds["best - raw sequence"] == 1 and found.seeds["full - frozen"] == 0
 
 
+def test_a_linear_model_read_at_the_last_step_counts_too():
+    rows = {"full": {"0": run(95, 100)}, "identity": {"0": run(50, 100)}, "raw sequence": {"0": run(60, 100)}}
+    assert verdicts({"set": rows})[0].kind == "holds"
+    rows["identity, last step"] = {"0": run(94, 100)}
+    assert verdicts({"set": rows})[0].kind == "partly"
+
+
 def test_the_best_model_is_chosen_by_validation_and_not_by_test():
     rows = {
         "full": {"0": run(60, 100, validated=9)},
