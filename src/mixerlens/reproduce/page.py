@@ -83,7 +83,7 @@ def _claim(judged: list[Verdict], document: dict[str, Any]) -> str:
         groups.setdefault(each.kind, []).append(_title(each.data, document) + one)
     said = {
         "holds": "**It holds** (interactions beat every linear reading that was run)",
-        "partly": "**In part** (they beat the identity decoder with the same mean over time, but not every linear reading)",
+        "partly": "**In part** (they beat the identity decoder with the same mean over time, not every linear reading)",
         "not shown": "**Not shown** (no difference from the identity decoder that seeds and test set carry)",
         "reversed": "**The other way round** (the identity decoder is better)",
     }
