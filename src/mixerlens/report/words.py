@@ -91,7 +91,7 @@ GLOSSARY: dict[str, str] = {
     "Lap": "The time a pulse takes around the ring. It runs towards smaller node numbers where frequencies rise with "
     "the mode.",
     "Nodes that carry the pulse": "One where a single node has all of it, all nodes where they share it alike. The "
-    "same modes in a random order are an equally exact ring in which no pulse is seen: the control beside every number.",
+    "same modes in a random order are an equally exact ring without a pulse: the control beside every number.",
     "Uniform weights": "The dashed line: what the horizon would be if every token were read alike. A head that follows "
     "it has no preference for near or far.",
 }
