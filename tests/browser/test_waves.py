@@ -103,7 +103,9 @@ def test_play_runs_and_pause_stops(browser, files):
         player = Player(w)
         player.go(0)
         assert player.moment == 0
-        assert player.box.locator(".moment").inner_text().startswith("0.00 laps, token 0: 1 of 16 nodes carry the pulse")
+        assert (
+            player.box.locator(".moment").inner_text().startswith("0.00 laps, token 0: 1 of 16 nodes carry the pulse")
+        )
         player.button.click()
         assert player.button.inner_text() == "pause"
         w.page.wait_for_function("() => Number(document.getElementById('M0W').dataset.moment) >= 6")
