@@ -50,7 +50,9 @@ arXiv 2604.20595 says of S4D that recent inputs are waves travelling over a netw
 them interact, and that this is what classifies real-world sequences. This page asks how far that holds, each control
 beside each number. The only nonlinearity of these models is their decoder: without it they are linear in the input.
 
-`{RUN}` writes it again, from `explicit-operator.json` beside it. Scale `{document["scale"]}`: {done} of {all_} cells
+`{RUN}` runs what is not stored in
+its folder, an hour of one idle core for all of it, and writes this page again, its numbers in `explicit-operator.json`
+beside it. Scale `{document["scale"]}`: {done} of {all_} cells
 {"are there" if done == all_ else "are there; the last section names the others"}. Made with {said}.
 """
 
