@@ -64,7 +64,7 @@ def reproduce(
 
     chosen = _known(study, STUDIES)
     folder = None if data is None else os.fspath(data)
-    cells = chosen.cells(scale, _names(only), _seeds(seeds), _names(sets), folder)
+    cells = chosen.cells(scale, _names(only), _seeds(seeds), _names(sets), folder, to_run=not stored)
     store = Store(output / study / scale)
     torch.set_num_threads(1)  # these models are tiny
     if not stored:
@@ -75,7 +75,7 @@ def reproduce(
                 display.update(task, description=cell.name, completed=done, total=total)
 
             store.run(cells, advance)
-    everything = chosen.cells(scale, None, None, None, folder) if page is not None else cells
+    everything = chosen.cells(scale, folder=folder, to_run=False) if page is not None else cells
     every = {cell.name: cell for cell in [*everything, *cells]}
     found = document(study, scale, list(every.values()), store.stored(every.values()))
     if page is not None:

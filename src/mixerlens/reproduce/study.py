@@ -45,11 +45,14 @@ class Study:
         seeds: Sequence[int] | None = None,
         sets: Sequence[str] | None = None,
         folder: str | None = None,
+        *,
+        to_run: bool = True,
     ) -> list[Cell]:
         """Those of the tables asked for, of the sets and seeds asked for.
 
         A set that no package carries is left out unless it is there or asked for by name. Raises InputError for a
-        name that is not there, and for a set whose files are missing, with the command that brings them.
+        name that is not there, and, where the cells are to be run, for a set whose files are missing, with the command
+        that brings them.
         """
         for kind, names, allowed in (
             ("scale", [scale], SCALES),
@@ -69,7 +72,7 @@ class Study:
                     for each in table.sets.get(scale, ())
                     if (each in sets if sets is not None else SETS[each].fetched or present(each, folder))
                 ]
-                for each in chosen:
+                for each in chosen if to_run else ():
                     classifiers.check(each, folder)
                 found += table.cells(scale, chosen, seeds or table.seeds, folder)
         return found
