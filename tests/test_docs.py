@@ -40,4 +40,7 @@ def test_waves_of_the_trained_classifier_are_what_the_page_says():
     layers = [f"{float(waves.quarter.median()):.2f}" for waves in found]
     assert f"{layers[0]} (first" in text
     assert f"{layers[1]} nodes" in text
+    laps = [[f"{float(x.median()):.3g}" for x in (waves.lap_mean, waves.lap_null)] for waves in found]
+    assert laps == [["1.76", "15.8"], ["1.77", "15.7"]]
+    assert "lap 1.76 and 1.77, against 15.8 and 15.7" in text
     assert {f"{float(waves.quarter_null.median()):.1f}" for waves in found} == {"16.6"}

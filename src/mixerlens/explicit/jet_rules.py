@@ -12,7 +12,8 @@ So is what writes into a tensor: other names of the same numbers would not see i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 from typing import Any
 
 import torch
@@ -177,7 +178,7 @@ def _product(action: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Jet]:
         if not isinstance(x, Jet):
             return Jet([action(x, b) for b in y.parts])
         orders = range(len(x.parts))
-        return Jet([sum(action(x.parts[k], y.parts[n - k]) for k in range(n + 1)) for n in orders])  # type: ignore[misc]
+        return Jet([_sum(action(x.parts[k], y.parts[n - k]) for k in range(n + 1)) for n in orders])
 
     return rule
 
@@ -202,7 +203,7 @@ def _tanh(x: Jet) -> Jet:
     slope = [1 - made[0] ** 2]
     for n in range(1, len(x.parts)):
         made.append(_step(x, slope, n))
-        slope.append(-sum(made[k] * made[n - k] for k in range(n + 1)))  # type: ignore[arg-type]
+        slope.append(-_sum(made[k] * made[n - k] for k in range(n + 1)))
     return Jet(made)
 
 
@@ -235,7 +236,12 @@ def _integral(x: Jet, start: Tensor, slope: Jet) -> Jet:
 
 
 def _step(x: Jet, slope: list[Tensor], n: int) -> Tensor:
-    return sum(k * x.parts[k] * slope[n - k] for k in range(1, n + 1)) / n  # type: ignore[return-value]
+    return _sum(k * x.parts[k] * slope[n - k] for k in range(1, n + 1)) / n
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    """Of one term or more."""
+    return reduce(torch.add, terms)
 
 
 def _erf(x: Jet) -> Jet:

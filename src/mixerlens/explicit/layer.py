@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float
@@ -176,7 +176,7 @@ def record(
         x = model.encoder(sequence.to(model.head.weight))
         blocks = []
         for layer in model.layers:
-            block, x = _run(layer, x)  # type: ignore[arg-type]
+            block, x = _run(cast("S4DBlock", layer), x)
             blocks.append(block)
         logits = model.head(x.mean(0))
     target = int(logits.argmax()) if target is None else target

@@ -305,7 +305,8 @@ def _spread(scores: Sequence[Sequence[int]]) -> str:
     each = [100 * correct / total for correct, total in scores]
     mean = sum(each) / len(each)
     if len(each) == 1:
-        low, high = wilson(*scores[0])  # type: ignore[arg-type]
+        correct, total = scores[0]
+        low, high = wilson(correct, total)
         return f"{mean:.1f} [{100 * low:.1f} to {100 * high:.1f}]"
     inner = ""
     if len(each) >= 10:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ..models.s4d import S4DClassifier
+from ..models.s4d import S4DBlock, S4DClassifier
 from ..ring import from_ssm, waves
 from .classifiers import RECIPES, dataset, score
 from .store import Cell
@@ -44,8 +44,10 @@ def cells(scale: str, sets: Sequence[str], seeds: Sequence[int], folder: str | N
 
 def drift(model: S4DClassifier, initial: S4DClassifier) -> dict[str, float]:
     """How far the frequencies moved, in units of their spacing pi: quantiles over modes and features."""
-    pairs = zip(model.layers, initial.layers, strict=True)
-    moved = [(a.s4d.frequency - b.s4d.frequency).detach().double().abs() / math.pi for a, b in pairs]  # type: ignore
+    before, after = (
+        [cast(S4DBlock, layer).s4d.frequency.detach().double() for layer in m.layers] for m in (initial, model)
+    )
+    moved = [(a - b).abs() / math.pi for a, b in zip(after, before, strict=True)]
     every = torch.cat([each.flatten() for each in moved])
     return {"median": float(every.median()), "nine in ten": float(every.quantile(0.9)), "largest": float(every.max())}
 
