@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "mixerlens needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0 hatchling editables
-	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[hf,report,demo,dev]'
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[hf,report,demo,design,scale,dev]'
 	@# a peer of the tests, where nothing imports it by accident: without its GPU kernels it would break transformers' xLSTM
 	$(PIP) install --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/peers xlstm==2.0.6
 	@touch $@
