@@ -94,7 +94,7 @@ def test_what_is_stored_is_shown_without_computing(mixerlens, tmp_path, small, m
         (("reproduce", "explicit-operator", "--only", "nothing"), "'nothing' is no table"),
         (("reproduce", "explicit-operator", "--scale", "huge"), "'huge' is no scale"),
         (("reproduce", "explicit-operator", "--sets", "cifar"), "'cifar' is no set of scale quick"),
-        (("reproduce", "explicit-operator", "--sets", "PigCVP"), "'PigCVP' is no set of scale quick"),
+        (("reproduce", "explicit-operator", "--sets", "GunPoint"), "'GunPoint' is no set of scale quick"),
         (("reproduce", "explicit-operator", "--seeds", "a"), "--seeds a"),
         (("reproduce", "explicit-operator", "--seeds", "1,1"), "seeds must be different"),
         (("reproduce", "explicit-operator", "--page", "/nowhere/page.md"), "does not exist"),

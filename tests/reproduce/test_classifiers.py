@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mixerlens.reproduce import classifiers
+from mixerlens.reproduce import classifiers, rings
 from mixerlens.reproduce.baselines import BASELINES, baseline
-from mixerlens.reproduce.classifiers import RECIPES, VARIANTS, cells
+from mixerlens.reproduce.classifiers import CORE, LONG, RECIPES, VARIANTS, cells
 from mixerlens.reproduce.intervals import unpack, wilson
 from mixerlens.reproduce.study import STUDIES
 from mixerlens.reproduce.training import Recipe
@@ -48,6 +50,44 @@ def test_baselines_see_what_they_are_named_after(tiny):
     """The drawn classes differ in autocorrelation alone: lagged products tell them, means and raw steps cannot."""
     shares = {name: float(np.mean(baseline(name, tiny, None, None)[0])) for name in BASELINES}
     assert shares["lagged products"] > 0.9 and shares["channel means"] < 0.75 and shares["raw sequence"] < 0.75
+
+
+def test_long_sets_have_the_main_variants_and_other_sets_keep_their_cells():
+    quick = RECIPES["quick"]
+    found = cells("quick", list(quick), [0, 1, 2])
+    for name, seeds in LONG.items():
+        asked = {(variant, seed) for variant in CORE for seed in range(seeds)} | {(kind, 0) for kind in BASELINES}
+        assert {(cell.variant, cell.seed) for cell in found if cell.data == name} == asked
+    short = [name for name in quick if name not in LONG]
+    assert [cell.key for cell in cells("quick", short, [0, 1, 2])] == [
+        cell.key for cell in found if cell.data not in LONG
+    ]
+    # a run with other seeds takes the first of them; scale full has no exceptions
+    assert {cell.seed for cell in cells("quick", ["mnist"], [5, 6]) if cell.variant in CORE} == {5}
+    assert {cell.variant for cell in cells("full", ["mnist"], [0])} == {*VARIANTS, *BASELINES}
+
+
+@pytest.mark.parametrize("variant", ["full", "two layers", "identity, last step", "raw sequence"])
+def test_cells_of_scale_full_run(tiny, monkeypatch, variant):
+    """The recipe of scale full, cut to two steps and one look, on the drawn set."""
+    monkeypatch.setattr(classifiers, "dataset", lambda name, folder: tiny)
+    recipe = RECIPES["full"]["digits"]
+    monkeypatch.setitem(RECIPES["full"], "digits", replace(recipe, steps=2, looks=1))
+    (cell,) = [cell for cell in cells("full", ["digits"], [0]) if cell.variant == variant]
+    found = cell.compute()
+    assert found["test"]["total"] == len(tiny.test) and ("parts" in found) == (variant in classifiers.ANALYSED)
+    if variant in VARIANTS:
+        assert cell.settings["scale"] == "full" and cell.settings["features"] == 64 and found["steps"] == 2
+
+
+def test_rings_of_scale_full_run(tiny, monkeypatch):
+    monkeypatch.setattr(rings, "dataset", lambda name, folder: tiny)
+    monkeypatch.setitem(RECIPES["full"], "digits", replace(RECIPES["full"]["digits"], steps=2, looks=1))
+    found = {cell.variant: cell for cell in rings.cells("full", ["digits"], [0])}
+    assert found.keys() == {"rate 0.0001", "rate 0.001", "rate 0.01"}
+    result = found["rate 0.01"].compute()
+    assert result["trained"]["nodes"] == 32 and result["trained"]["rings"] == 64
+    assert result["drift"]["largest"] > 0 and abs(result["initial"]["quarter"] - 1) < 0.5
 
 
 def test_every_set_of_a_scale_has_a_recipe_and_all_cells_have_names_of_their_own():

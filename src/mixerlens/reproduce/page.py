@@ -247,7 +247,8 @@ def _runs(rows: dict[str, Any], document: dict[str, Any]) -> str:
 
 
 def _limits(document: dict[str, Any]) -> str:
-    others = {name: scale for scale, recipes in RECIPES.items() for name in recipes if name not in document["sets"]}
+    every = {name: scale for scale, recipes in reversed(RECIPES.items()) for name in recipes}
+    others = {name: scale for name, scale in every.items() if name not in document["sets"]}
     said = ", ".join(f"{name} ({scale})" for name, scale in others.items())
     other = f"Sets of another scale, or without a single run here: {said}." if said else "Every set was run."
     absent = "\n".join(f"  - {line}" for line in _absent(document["missing"]))
