@@ -41,7 +41,9 @@ def test_an_interrupted_run_exits_with_130_and_the_next_one_goes_on(mixerlens, t
 
     monkeypatch.setattr(seen, "draw", interrupted)
     found = mixerlens(*RUN, "-o", tmp_path)
-    assert found.exit_code == 130 and found.stderr.strip() == "mixerlens: interrupted"
+    assert found.exit_code == 130
+    assert found.stderr.strip().startswith("mixerlens: interrupted: 1 of 4 cells are stored in ")
+    assert str(tmp_path / "explicit-operator" / "quick") in found.stderr and "the same command goes on" in found.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in files] == ["random S4D-Lin-0.json"]
     stored = files[0].read_bytes()
@@ -64,6 +66,15 @@ def test_the_page_and_its_numbers_name_what_was_not_run(mixerlens, tmp_path, sma
     assert "rings, rate 0.001: digits, JapaneseVowels (seeds 0, 1, 2)" in text
     assert "orders, random S4D-Lin: autocorrelation, mean (seeds 2, 3, 4," in text
     assert f"4 of {document['cells']} cells" in text
+
+
+def test_a_part_of_the_study_is_shown_as_its_tables_alone(mixerlens, tmp_path, small):
+    found = mixerlens(*RUN, "-o", tmp_path, columns=400)
+    assert found.exit_code == 0 and found.stdout.startswith("## What each order sees")
+    assert "What this does not say" not in found.stdout and "Not run" not in found.stdout
+    assert "4 of 4 cells are stored in" in found.stdout.splitlines()[-1]
+    whole = mixerlens("reproduce", "explicit-operator", "--stored", "-o", tmp_path, columns=400)
+    assert whole.exit_code == 0 and "# Do interactions" in whole.stdout and "What this does not say" in whole.stdout
 
 
 def test_a_page_with_more_than_is_stored_is_not_replaced(mixerlens, tmp_path, small):

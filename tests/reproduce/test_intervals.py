@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from mixerlens.reproduce.intervals import difference, pack, unpack, wilson
+from mixerlens.reproduce.intervals import Difference, difference, holm, pack, unpack, wilson
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (81, 263), (355, 360), (1, 2)])
@@ -38,6 +38,33 @@ def test_the_difference_covers_the_truth_as_often_as_it_says():
 def test_verdicts_follow_the_interval():
     right, wrong = np.ones((3, 50), bool), np.zeros((3, 50), bool)
     mixed = np.arange(150).reshape(3, 50) % 2 == 0
-    assert difference(right, wrong).verdict == "higher" and difference(wrong, right).verdict == "lower"
-    assert difference(mixed, mixed[::-1]).verdict == "no difference"
+    assert difference(right, wrong).verdict() == "higher" and difference(wrong, right).verdict() == "lower"
+    assert difference(mixed, mixed[::-1]).verdict() == "no difference"
+    assert difference(right, right).p == 1 and difference(right, wrong).p == 0
+    assert difference(right, wrong).verdict(0.06) == "no difference"
     assert difference(right, mixed).mean == pytest.approx(0.5)
+
+
+def test_a_p_value_is_under_five_percent_where_the_interval_leaves_zero_out():
+    for mean in (-0.3, -0.02, 0.0, 0.0195, 0.0197, 0.5):
+        found = Difference(mean, mean - 0.0196, mean + 0.0196)
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+        assert found.p == pytest.approx(2 * norm.sf(abs(mean) / 0.0196 * norm.isf(0.025)), rel=1e-9)
+
+
+def test_holm_is_its_published_example_and_never_less_strict_than_no_correction():
+    """Holm (1979): the smallest times m, the next times m - 1, ..., never smaller than the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.2]) == [0.2] and holm([0.9, 0.8]) == [1.0, 1.0]
+    generator = np.random.default_rng(3)
+    for _ in range(50):
+        p = generator.random(7) ** 3
+        found = np.array(holm(list(p)))
+        # by its definition: k is rejected at a level if it and all smaller ones are below level / (m - rank)
+        for level in (0.01, 0.05, 0.2):
+            order, rejected = np.argsort(p), np.zeros(7, bool)
+            for rank, k in enumerate(order):
+                if p[k] * (7 - rank) >= level:
+                    break
+                rejected[k] = True
+            assert (rejected == (found < level)).all()

@@ -66,6 +66,27 @@ def test_verdicts(full, identity, raw, kind):
     assert found.seeds["best - raw sequence"] == 1 and found.seeds["full - frozen"] == 0
 
 
+def test_verdicts_are_corrected_over_the_sets():
+    """A difference that is just there at 5 % by itself is not among ten sets; a large one is."""
+
+    def rows(full: int, identity: int) -> dict:
+        return {
+            "full": {"0": run(full, 100)},
+            "identity": {"0": run(identity, 100)},
+            "raw sequence": {"0": run(identity, 100)},
+        }
+
+    just = {"just": rows(55, 50)}
+    assert verdicts(just)[0].kind == "holds" and verdicts(just)[0].differences["best - identity"].p > 0.02
+    among = verdicts(just | {f"none {k}": rows(50, 50) for k in range(8)} | {"large": rows(95, 30)})
+    kinds = {each.data: each.kind for each in among}
+    assert kinds["just"] == "not shown" and kinds["large"] == "holds"
+    first = among[0]
+    assert first.differences["best - identity"].verdict() == "higher"
+    assert first.says("best - identity") == "no difference" and first.says("full - frozen") is None
+    assert first.adjusted["best - identity"] == pytest.approx(9 * first.differences["best - identity"].p)
+
+
 def test_a_linear_model_read_at_the_last_step_counts_too():
     rows = {"full": {"0": run(95, 100)}, "identity": {"0": run(50, 100)}, "raw sequence": {"0": run(60, 100)}}
     assert verdicts({"set": rows})[0].kind == "holds"

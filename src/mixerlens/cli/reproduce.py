@@ -12,7 +12,7 @@ import typer
 from ..errors import InputError
 from ..files import check_writable, write_whole
 from .options import Json
-from .output import print_json, progress, show, table
+from .output import plain, print_json, progress, show, table
 
 if TYPE_CHECKING:
     from ..reproduce.store import Cell
@@ -28,7 +28,7 @@ def reproduce(
         str | None, typer.Option(help="Seeds, for example 0,1,2.", metavar="N,N", show_default="a table's own")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="quick: small models, about an hour on one idle core. full: larger ones, many hours.")
+        str, typer.Option(help="quick: small models, an hour or two on one core. full: larger ones, many hours.")
     ] = "quick",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the finished cells; a second run goes on there.")
@@ -74,7 +74,14 @@ def reproduce(
             def advance(cell: Cell, done: int, total: int) -> None:
                 display.update(task, description=cell.name, completed=done, total=total)
 
-            store.run(cells, advance)
+            try:
+                store.run(cells, advance)
+            except KeyboardInterrupt:
+                done = len(store.stored(cells))
+                raise KeyboardInterrupt(
+                    f"{done} of {len(cells)} cells are stored in {store.folder}; the same command goes on from there, "
+                    "and --stored shows them"
+                ) from None
     everything = chosen.cells(scale, folder=folder, to_run=False) if page is not None else cells
     every = {cell.name: cell for cell in [*everything, *cells]}
     found = document(study, scale, list(every.values()), store.stored(every.values()))
@@ -85,7 +92,12 @@ def reproduce(
     if json:
         print_json(found)
     else:
-        show(pages.markdown(found))
+        # of a part of the study the tables alone: the page is about the whole
+        part = any(given is not None for given in (only, sets, seeds))
+        show(pages.brief(found) if part else pages.markdown(found))
+        done = found["cells"] - len(found["missing"])
+        where = plain(store.folder) if page is None else f"{plain(store.folder)}; page: {plain(page)}"
+        show(f"{done} of {found['cells']} cells are stored in {where}")
     return True
 
 

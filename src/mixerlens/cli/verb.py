@@ -45,8 +45,8 @@ def verb(function: Callable[..., bool]) -> Callable[..., None]:
                 warnings.simplefilter("ignore")  # what matters is raised or reported; stderr is for one line
                 holds = function(**options)
             sys.stdout.flush()  # so that a reader who left is met here and not in the interpreter's exit
-        except KeyboardInterrupt:
-            code = _failure("interrupted", INTERRUPTED)
+        except KeyboardInterrupt as stopped:  # with words where there is something to say of what is left
+            code = _failure(": ".join(["interrupted", *map(str, stopped.args)]), INTERRUPTED)
         except BrokenPipeError:
             _discard_stdout()
             code = NO_READER

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-__all__ = ["Difference", "difference", "pack", "unpack", "wilson"]
+__all__ = ["Difference", "difference", "holm", "pack", "unpack", "wilson"]
 
 Z = 1.959963984540054  # two-sided 95 %
 
@@ -41,9 +41,28 @@ class Difference:
     high: float
 
     @property
-    def verdict(self) -> str:
-        """ "higher", "lower", or "no difference" where the interval holds zero."""
-        return "higher" if self.low > 0 else "lower" if self.high < 0 else "no difference"
+    def p(self) -> float:
+        """Two-sided p-value of no difference by the same normal approximation: under 0.05 where zero is outside."""
+        if self.high == self.low:
+            return float(self.mean == 0)
+        return math.erfc(abs(self.mean) / (self.high - self.low) * 2 * Z / math.sqrt(2))
+
+    def verdict(self, p: float | None = None) -> str:
+        """ "higher", "lower", or "no difference" at 5 %; p: adjusted for other questions, its own unless given."""
+        if not (self.p if p is None else p) < 0.05:
+            return "no difference"
+        return "higher" if self.mean > 0 else "lower"
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values adjusted by Holm's step-down rule: taking those under a level keeps the chance of a single false one
+    among them below that level, whatever depends on what."""
+    order = sorted(range(len(p)), key=lambda k: p[k])
+    found, highest = [0.0] * len(p), 0.0
+    for rank, k in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
+        found[k] = highest
+    return found
 
 
 def difference(

@@ -12,9 +12,9 @@ from .baselines import BASELINES
 from .classifiers import MEANS, RECIPES, TESTED, VARIANTS
 from .intervals import wilson
 from .parts import DEGREES
-from .verdicts import ASKED, Verdict, verdicts
+from .verdicts import ASKED, LINEAR_READINGS, Verdict, verdicts
 
-__all__ = ["markdown", "to_text"]
+__all__ = ["brief", "markdown", "to_text"]
 
 RUN = "mixerlens reproduce explicit-operator --page docs/explicit-operator.md"
 
@@ -27,18 +27,32 @@ def to_text(document: dict[str, Any]) -> str:
 
 def markdown(document: dict[str, Any]) -> str:
     """The page; of a run that is not finished it says what is missing."""
+    runs = _runs(document["tables"]["sets"], document) if "sets" in document["tables"] else ""
+    parts = [_head(document), *_answers(document), _limits(document)]
+    if rings.TABLE in document["tables"]:
+        parts.insert(-2, runs)  # before the rings
+    else:
+        parts.insert(-1, runs)
+    return "\n".join(part for part in parts if part)
+
+
+def brief(document: dict[str, Any]) -> str:
+    """The tables alone, of the cells that were asked for."""
+    return "\n".join(part for part in _answers(document) if part)
+
+
+def _answers(document: dict[str, Any]) -> list[str]:
     tables = document["tables"]
-    parts = [_head(document)]
+    parts = []
     if seen.TABLE in tables:
         parts.append(_seen(tables[seen.TABLE], document))
     if "sets" in tables:
         judged = verdicts(tables["sets"])
-        parts += [_claim(judged, document), _accuracies(tables["sets"], document), _differences(judged, document)]
-        parts += [_parts(tables["sets"], document), _runs(tables["sets"], document)]
+        parts += [_claim(judged, document)] * bool(judged) + [_accuracies(tables["sets"], document)]
+        parts += [_differences(judged, document)] * bool(judged) + [_parts(tables["sets"], document)]
     if rings.TABLE in tables:
         parts.append(_rings(tables[rings.TABLE], document))
-    parts.append(_limits(document))
-    return "\n".join(part for part in parts if part)
+    return parts
 
 
 def _head(document: dict[str, Any]) -> str:
@@ -51,10 +65,21 @@ them interact, and that this is what classifies real-world sequences. This page 
 beside each number. The only nonlinearity of these models is their decoder: without it they are linear in the input.
 
 `{RUN}` runs what is not stored in
-its folder, an hour of one idle core for all of it, and writes this page again, its numbers in `explicit-operator.json`
-beside it. Scale `{document["scale"]}`: {done} of {all_} cells
+its folder and writes this page again, its numbers in `explicit-operator.json` beside it; what is here took
+{_cpu_minutes(document)} minutes of one core. Scale `{document["scale"]}`: {done} of {all_} cells
 {"are there" if done == all_ else "are there; the last section names the others"}. Made with {said}.
 """
+
+
+def _cpu_minutes(document: dict[str, Any]) -> str:
+    runs = [
+        run
+        for rows in document["tables"].values()
+        for variants in rows.values()
+        for seeds in variants.values()
+        for run in seeds.values()
+    ]
+    return f"{sum(run['cpu_seconds'] for run in runs) / 60:.0f}"
 
 
 def _seen(rows: dict[str, Any], document: dict[str, Any]) -> str:
@@ -96,9 +121,9 @@ def _claim(judged: list[Verdict], document: dict[str, Any]) -> str:
 
 For each set the interacting model with the most validation sequences right ("gelu only", "full" or "two layers") is set
 against the linear readings: the identity decoder, retrained, the same read at the last step where that was run, and
-logistic regression on the raw sequence. A difference counts if its
-95 % interval leaves zero out; it covers another test set and, where there are several, other seeds.
-"""
+logistic regression on the raw sequence. A difference counts if it is there at 5 % after Holm's correction over the
+{len(judged)} sets, each question by itself; it covers another test set and, where there are several, other seeds.
+{_lost_to_holm(judged, document)}"""
 
 
 def _accuracies(rows: dict[str, Any], document: dict[str, Any]) -> str:
@@ -139,24 +164,24 @@ def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
     asked = {f"{ours} - {theirs}": said for (ours, theirs), said in ASKED.items()}
     body = [["best", "", *(each.chosen for each in judged)]]
     for key in keys:
-        cells = [_points(each.differences.get(key), each.seeds[key]) for each in judged]
+        cells = [_points(each, key) for each in judged]
         body.append([key, asked.get(key, ""), *cells])
     lines = []
     for key, said in asked.items():
         groups: dict[str, list[str]] = {}
         for each in judged:
-            found = each.differences.get(key)
-            if found is not None:
-                groups.setdefault(found.verdict, []).append(_title(each.data, document))
+            if (said_of_it := each.says(key)) is not None:
+                groups.setdefault(said_of_it, []).append(_title(each.data, document))
         if groups:
             kinds = {"higher": "helps", "no difference": "no difference", "lower": "hurts"}
             told = "; ".join(f"{kinds[kind]}: {', '.join(groups[kind])}" for kind in kinds if kind in groups)
             lines.append(f"- {said} (`{key}`). {told[0].upper()}{told[1:]}.")
     head = ("difference", "what it asks", *(_title(each.data, document) for each in judged))
-    return f"""Differences in points of accuracy, with 95 % intervals; "best" is what the validation part chose.
+    return f"""Differences in points of accuracy, with 95 % intervals, each by itself; "best": what the validation part chose.
+A star: there at 5 % after Holm's correction over the sets.
 
 {_table(head, body)}
-In words, where an interval leaves zero out ("no difference": where it does not):
+In words, after that correction ("no difference": none that counts):
 
 {chr(10).join(lines)}
 """
@@ -320,11 +345,24 @@ def _mean(scores: Sequence[Sequence[int]]) -> str:
     return f"{100 * sum(correct / total for correct, total in scores) / len(scores):.1f}"
 
 
-def _points(found: Any, seeds: int) -> str:
+def _points(judged: Verdict, key: str) -> str:
+    found = judged.differences.get(key)
     if found is None:
         return "not run"
-    one = ", one seed" if seeds == 1 else ""
-    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]{one}"
+    star = "" if judged.says(key) == "no difference" else " \\*"
+    one = ", one seed" if judged.seeds[key] == 1 else ""
+    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]{star}{one}"
+
+
+def _lost_to_holm(judged: Sequence[Verdict], document: dict[str, Any]) -> str:
+    """Which differences from a linear reading count one set at a time, and no more among all of them."""
+    lost = [
+        f"{_title(each.data, document)} (best - {name})"
+        for each in judged
+        for name in LINEAR_READINGS
+        if (found := each.differences[f"best - {name}"]) is not None and found.verdict() != each.says(f"best - {name}")
+    ]
+    return f"Taken one set at a time these would count too: {'; '.join(lost)}.\n" if lost else ""
 
 
 def _over(runs: Sequence[dict[str, Any]], of: Callable[[dict[str, Any]], float | None]) -> str:
