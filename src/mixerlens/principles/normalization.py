@@ -1,0 +1,287 @@
+"""Principle 6, normalisation: whether the mass of a row, and the products of the A_t, stay bounded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.evolution import Delta, Diagonal, Identity, Rotation, Scalar
+from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumFloor
+from mixerlens.principles.parts import MATRICES, matrices, one_run, spaced, spread_text
+from mixerlens.principles.record import Condition, Counterexample, Principle
+from mixerlens.readout import Polynomial, Relu, Sigmoid
+from mixerlens.shapes import spread
+
+SLAB = 256  # tokens whose eigenvalues are looked at together
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NormalizationPrinciple(Principle):
+    """lengths: T. mass: G(T) = max over i <= T of sum_j |alpha_ij|, (heads, lengths). row_mass: of every row, (heads,
+    tokens). power: slope of log G on log T over the longer half of the lengths, (heads,), NaN where G is 0.
+
+    exponent: ln |A_T ... A_1|_2 / (T - 1), the largest rate at which any state can have grown over the sequence,
+        (heads,); -infinity where a gate has closed. norm: max_t |A_t|_2, and radius: max_t of the spectral radius,
+        over ``norm_tokens`` tokens, (heads,).
+    """
+
+    lengths: tuple[int, ...]
+    mass: Tensor
+    row_mass: Tensor = field(repr=False)
+    power: Tensor
+    exponent: Tensor
+    exponent_tokens: int
+    norm: Tensor
+    radius: Tensor
+    norm_tokens: int
+
+    number: ClassVar[int] = 6
+    title: ClassVar[str] = "Normalisation"
+    headline: ClassVar[str] = "mass"
+    wording: ClassVar[str] = "The normaliser eta_i stabilises the mixer."
+    theorem: ClassVar[str] = (
+        "|y_i| <= G(T) max_j |v_j| with G(T) = max_i sum_j |alpha_ij|, and no smaller bound holds for all values. If "
+        "phi >= 0 and eta_i = sum_j phi(z_ij), every row has mass at most 1. If phi takes both signs a row sum may "
+        "nearly vanish and bounds nothing, nor does max(|row sum|, 1). Without eta what must be bounded are the "
+        "products A_i ... A_{j+1}: |A_t| <= 1 at every token is enough, a spectral radius of at most 1 is not."
+    )
+    sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "arXiv 2405.04517")
+    counterexamples: ClassVar[tuple[Counterexample, ...]] = (
+        Counterexample(
+            against="Dividing by max(|row sum|, 1) keeps the output bounded.",
+            shows="With keys +k, -k, +k, ... the row sum of the mLSTM normaliser is 0 or 1, and G(T) = T.",
+            code="""\
+import torch
+from mixerlens import CoefficientDynamics
+from mixerlens.normalizer import RowSumFloor
+
+one = torch.ones(1, 64, 1, 1, dtype=torch.float64)
+key = one * (-1.0) ** torch.arange(64)[None, :, None, None]
+mixer = CoefficientDynamics(one, key, normalizer=RowSumFloor(torch.ones(1, 1, 1)))
+mass = mixer.operator().row_mass()[0, :, 0]
+assert torch.equal(mass, torch.arange(1.0, 65.0, dtype=torch.float64))
+""",
+        ),
+        Counterexample(
+            against="A mixer is stable if no eigenvalue of any A_t exceeds 1.",
+            shows="Two matrices without any eigenvalue but 0 in turn multiply the state by 2 at every token.",
+            code="""\
+import torch
+from mixerlens import CoefficientDynamics
+from mixerlens.evolution import Dense
+
+up = torch.tensor([[0.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
+evolution = Dense(torch.stack([up if t % 2 else up.T for t in range(41)])[None, :, None])
+assert float(evolution.eigenvalues().abs().max()) == 0
+start = torch.tensor([0.0, 1.0], dtype=torch.float64).expand(1, 41, 1, 2)
+growth = CoefficientDynamics(start, start, evolution).impulse(0)[0, 40, 0].norm()
+assert float(growth) == 2.0**40
+""",
+        ),
+        Counterexample(
+            against="Dividing by the row sum bounds linear attention.",
+            shows="Where queries and keys have both signs the row sum can pass by zero: here a row has mass 1999.",
+            code="""\
+import torch
+from mixerlens import CoefficientDynamics
+from mixerlens.normalizer import RowSum
+
+query = torch.ones(1, 2, 1, 1, dtype=torch.float64)
+key = torch.tensor([1.0, -0.999], dtype=torch.float64).reshape(1, 2, 1, 1)
+mass = CoefficientDynamics(query, key, normalizer=RowSum()).operator().row_mass()[0, :, 0]
+assert mass[0] == 1 and abs(mass[1] - 1999) < 1e-6
+""",
+        ),
+    )
+    labels: ClassVar[dict[str, str]] = {
+        "mass": "G(T): largest sum of absolute coefficients of a row among the first T.",
+        "power": "Power of T with which G grows over the longer half of the lengths; 0: bounded so far.",
+        "exponent": "Largest rate, a token, at which a state can have grown over the sequence.",
+        "norm": "Largest factor by which one A_t can lengthen a state.",
+        "radius": "Largest absolute eigenvalue of any A_t.",
+    }
+    units: ClassVar[dict[str, str]] = {
+        "lengths": "tokens",
+        "mass": "output a unit of value",
+        "exponent": "1 / token",
+        "norm": "per token",
+        "radius": "per token",
+        "exponent_tokens": "tokens",
+        "norm_tokens": "tokens",
+    }
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the mass of every row."""
+        written = super().to_json()
+        del written["row_mass"]
+        return written
+
+
+def normalization(
+    mixer: Any, *, sequence: int = 0, longest: int = 4096, most_matrices: int = 256
+) -> NormalizationPrinciple:
+    """Principle 6: G(T) from one streamed pass over all rows, the top Lyapunov exponent and the norms of the A_t.
+
+    longest: tokens over which a product without closed form is followed. most_matrices: tokens whose dense A_t is
+    looked at, where its norm has no closed form.
+
+    Raises InputError for what is no mixer or a sequence that is not there.
+    """
+    d = one_run(mixer, sequence)
+    row_mass = d.operator().row_mass()[0].T
+    lengths = _lengths(d.time) if d.support.causal else (d.time,)
+    highest = row_mass.cummax(-1).values
+    mass = highest[:, [t - 1 for t in lengths]]
+    followed = d if d.time <= longest or _closed(d) else d.select_tokens(0, longest)
+    exponent = lyapunov(followed)
+    norm, radius, norm_tokens = _norms(d, most_matrices)
+    return NormalizationPrinciple(
+        lengths=lengths,
+        mass=mass,
+        row_mass=row_mass,
+        power=_power(lengths, mass),
+        exponent=exponent,
+        exponent_tokens=followed.time,
+        norm=norm,
+        radius=radius,
+        norm_tokens=norm_tokens,
+        meaning=_meaning(lengths, mass, exponent, norm),
+        conditions=_conditions(d, norm, radius),
+    )
+
+
+def lyapunov(d: CoefficientDynamics) -> Tensor:
+    """ln |A_{T-1} ... A_1|_2 / (T - 1) for the T tokens of one sequence: (heads,) float64.
+
+    A sum of logarithms where the A_t are diagonal. Else the product is followed as Q times an upper triangle: a QR of
+    A_t Q at every token keeps the columns apart, and the triangle is kept near 1, its scale apart in a logarithm, so
+    that neither overflows. 0 for a single token, -infinity where the product is zero.
+    """
+    steps = d.time - 1
+    if steps < 1 or isinstance(d.evolution, Identity) or not d.support.causal:
+        return torch.zeros(d.heads, dtype=torch.float64)
+    if isinstance(d.evolution, Scalar | Diagonal | Rotation):
+        return _sum_of_logs(d) / steps
+    basis = torch.eye(d.dim, dtype=_wide(d.dtype)).expand(1, d.heads, d.dim, d.dim)
+    triangle, scale = basis[0], torch.zeros(d.heads, dtype=torch.float64)
+    for t in range(1, d.time):
+        basis, step = torch.linalg.qr(d.evolution.step(basis, t))
+        triangle = step[0] @ triangle
+        size = triangle.abs().amax((-2, -1))
+        scale = scale + size.log()
+        triangle = triangle / torch.where(size > 0, size, 1)[:, None, None]
+    return (torch.linalg.matrix_norm(triangle, 2).log() + scale) / steps
+
+
+def _sum_of_logs(d: CoefficientDynamics) -> Tensor:
+    """max over dimensions of sum_t log |a_t| over t = 1 .. T - 1."""
+    total = torch.zeros(d.heads, 1, dtype=torch.float64)
+    for lo in range(1, d.time, SLAB):
+        hi = min(lo + SLAB, d.time)
+        logs = d.evolution.eigenvalues(lo, hi).abs().log()[0]  # (time | 1, heads | 1, modes)
+        summed = logs.sum(0) if logs.shape[0] > 1 or hi - lo == 1 else logs[0] * (hi - lo)
+        total = total + spread(summed, d.heads, 0)
+    return total.amax(-1)
+
+
+def _norms(d: CoefficientDynamics, most: int) -> tuple[Tensor, Tensor, int]:
+    """max_t |A_t|_2 and max_t of the spectral radius, each (heads,), and over how many tokens t >= 1."""
+    if d.time < 2 or isinstance(d.evolution, Identity) or not d.support.causal:
+        one = torch.ones(d.heads, dtype=torch.float64)
+        return one, one, max(d.time - 1, 0)
+    if _closed(d):
+        largest = torch.zeros(d.heads, dtype=torch.float64)
+        for lo in range(1, d.time, SLAB):
+            values = d.evolution.eigenvalues(lo, min(lo + SLAB, d.time))[0].abs().amax((0, -1))
+            largest = torch.maximum(largest, spread(values, d.heads, 0))
+        return largest, largest, d.time - 1  # A_t is normal: its norm is its spectral radius
+    most = max(1, min(most, MATRICES // (d.heads * d.dim**2)))
+    tokens = [1] if d.evolution.time_invariant and not d.evolution.begins else spaced(1, d.time, most)
+    a = matrices(d, tokens)
+    norm = torch.linalg.matrix_norm(a, 2).amax(-1)
+    return norm, torch.linalg.eigvals(a).abs().amax((-2, -1)), len(tokens)
+
+
+def _closed(d: CoefficientDynamics) -> bool:
+    """Every A_t is normal, and its eigenvalues are at hand in closed form."""
+    symmetric = isinstance(d.evolution, Delta) and not d.evolution.is_complex
+    return symmetric or isinstance(d.evolution, Identity | Scalar | Diagonal | Rotation)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float64)
+
+
+def _lengths(time: int) -> tuple[int, ...]:
+    powers = [1 << k for k in range(time.bit_length()) if 1 << k < time]
+    return (*powers, time)
+
+
+def _power(lengths: tuple[int, ...], mass: Tensor) -> Tensor:
+    """Least squares of log G on log T over the longer half of the lengths."""
+    half = len(lengths) // 2 if len(lengths) > 2 else 0
+    x = torch.tensor([math.log(t) for t in lengths[half:]], dtype=torch.float64)
+    if len(x) < 2:
+        return torch.full((len(mass),), torch.nan, dtype=torch.float64)
+    y = torch.where(mass[:, half:] > 0, mass[:, half:], torch.nan).log()
+    x = x - x.mean()
+    return (y * x).sum(-1) / x.square().sum()
+
+
+def _positive(d: CoefficientDynamics) -> bool | None:
+    """Whether phi >= 0 on every real score; None for a readout that is not known here."""
+    r = d.readout
+    if r.exponential:
+        return None if d.dtype.is_complex else True
+    if isinstance(r, Relu | Sigmoid):
+        return True
+    if r.linear:
+        return False
+    if isinstance(r, Polynomial):
+        return None if d.dtype.is_complex else _never_negative(r.coefficients)
+    return None
+
+
+def _never_negative(coefficients: tuple[float, ...]) -> bool | None:
+    """A quadratic by its discriminant; None for a higher degree."""
+    c = [*coefficients]
+    while c and c[-1] == 0:
+        c.pop()
+    if len(c) <= 1:
+        return not c or c[0] >= 0
+    if len(c) == 2:
+        return False
+    if len(c) == 3:
+        return c[2] > 0 and c[1] ** 2 <= 4 * c[0] * c[2]
+    return None if len(c) % 2 else False
+
+
+def _conditions(d: CoefficientDynamics, norm: Tensor, radius: Tensor) -> tuple[Condition, ...]:
+    n = d.normalizer
+    kind = type(n).__name__
+    plain_sum = isinstance(n, RowSum) and not isinstance(n, RowSumFloor)
+    names = {NoNormalizer: "eta = 1", PerToken: "eta_i is given token by token", RowSumFloor: "eta = max(|sum|, floor)"}
+    told = next((text for known, text in names.items() if isinstance(n, known)), f"{kind}: the sum of the row")
+    return (
+        Condition("phi >= 0 for every real score", _positive(d), repr(d.readout)),
+        Condition("eta_i is the sum of the row", plain_sum, told),
+        Condition("|A_t| <= 1 at every token looked at", bool((norm <= 1 + 1e-12).all()), f"max {spread_text(norm)}"),
+        Condition(
+            "the spectral radius of A_t is at most 1 (which is not enough)",
+            bool((radius <= 1 + 1e-12).all()),
+            f"max {spread_text(radius)}",
+        ),
+    )
+
+
+def _meaning(lengths: tuple[int, ...], mass: Tensor, exponent: Tensor, norm: Tensor) -> str:
+    return (
+        f"The outputs of {lengths[-1]} tokens are at most G = {spread_text(mass[:, -1])} times the largest value; "
+        f"states grow by at most {spread_text(exponent)} a token in the long run (natural logarithm), "
+        f"and by a factor of {spread_text(norm)} at one token."
+    )

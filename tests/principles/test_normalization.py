@@ -1,0 +1,108 @@
+"""Principle 6 against float64 loops in numpy, closed forms, and the cases that grow."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mixerlens import CoefficientDynamics, evolution, families, principles
+from mixerlens.normalizer import RowSum, RowSumFloor
+from mixerlens.readout import Polynomial
+
+
+def vectors(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def test_mass_of_softmax_is_one_and_of_the_rest_as_a_loop_says():
+    query, key = vectors(1, 50, 2, 3), vectors(1, 50, 2, 3)
+    found = principles.normalization(families.softmax_attention(query=query, key=key))
+    assert torch.allclose(found.mass, torch.ones(2, 7, dtype=torch.float64), atol=1e-14)
+    assert torch.allclose(found.power, torch.zeros(2, dtype=torch.float64), atol=1e-13)
+    found = principles.normalization(CoefficientDynamics(query, key))
+    z = np.einsum("ihn,jhn->hij", query[0].numpy(), key[0].numpy())
+    row = np.abs(np.tril(z)).sum(-1)
+    assert found.lengths == (1, 2, 4, 8, 16, 32, 50)
+    for k, time in enumerate(found.lengths):
+        np.testing.assert_allclose(found.mass[:, k].numpy(), row[:, :time].max(-1), rtol=1e-12)
+    assert (found.power > 0.3).all()
+
+
+def products(matrices):
+    total = np.eye(matrices.shape[-1])
+    for a in matrices[1:]:
+        total = a @ total
+    return total
+
+
+@pytest.mark.parametrize("kind", ["dense", "delta", "diagonal", "scalar", "rotation", "rank one"])
+def test_the_exponent_is_that_of_the_product(kind):
+    time, dim, draw = 40, 4, vectors(1, 40, 1, 4)
+    gates = -torch.rand(1, time, 1, dtype=torch.float64)
+    beta, second = 2 * torch.rand(1, time, 1, dtype=torch.float64), vectors(1, time, 1, dim)
+    unit = draw / draw.norm(dim=-1, keepdim=True)
+    eye, w = np.eye(dim), unit[0, :, 0].numpy()
+    outer = np.einsum("ti,tj->tij", w, w)
+    a = gates[0, :, 0].exp().numpy()[:, None, None]
+    angle = torch.tensor([0.3, 1.7])
+    turn = np.zeros((dim, dim))
+    for p, x in enumerate(angle.tolist()):
+        turn[p, p] = turn[p + 2, p + 2] = math.cos(x)
+        turn[p + 2, p], turn[p, p + 2] = math.sin(x), -math.sin(x)
+    full = vectors(1, time, 1, dim, dim)
+    cases = {
+        "dense": (evolution.Dense(full), full[0, :, 0].numpy()),
+        "delta": (evolution.Delta(unit, beta, gates), a * (eye - beta[0, :, 0].numpy()[:, None, None] * outer)),
+        "diagonal": (evolution.Diagonal(decay=draw), np.einsum("ti,ij->tij", draw[0, :, 0].numpy(), eye)),
+        "scalar": (evolution.Scalar(log_decay=gates), a * eye),
+        "rotation": (evolution.Rotation(angle, log_decay=gates), a * turn),
+        "rank one": (
+            evolution.DiagonalPlusRankOne(draw, second),
+            eye + np.einsum("ti,tj->tij", draw[0, :, 0].numpy(), second[0, :, 0].numpy()),
+        ),
+    }
+    kept, matrices = cases[kind]
+    d = CoefficientDynamics(vectors(1, time, 1, dim), vectors(1, time, 1, dim), kept)
+    found = principles.normalization(d)
+    want = math.log(np.linalg.norm(products(matrices), 2)) / (time - 1)
+    assert float(found.exponent) == pytest.approx(want, rel=1e-11, abs=1e-13)
+    norms = [np.linalg.norm(m, 2) for m in matrices[1:]]
+    radii = [np.abs(np.linalg.eigvals(m)).max() for m in matrices[1:]]
+    assert float(found.norm) == pytest.approx(max(norms), rel=1e-12)
+    assert float(found.radius) == pytest.approx(max(radii), rel=1e-12)
+    assert found.norm_tokens == time - 1
+
+
+def test_products_that_overflow_and_gates_that_close():
+    time, one = 3000, torch.ones(1, 3000, 1, 2, dtype=torch.float64)
+    grow = evolution.Dense(torch.tensor([[3.0, 1.0], [0.0, 2.0]], dtype=torch.float64))
+    found = principles.lyapunov(CoefficientDynamics(one, one, grow))
+    assert float(found) == pytest.approx(math.log(3), abs=2 / time)  # 3^2999 is no float64
+    shut = evolution.Dense(torch.zeros(2, 2, dtype=torch.float64))
+    assert float(principles.lyapunov(CoefficientDynamics(one, one, shut))) == -math.inf
+    written = principles.normalization(CoefficientDynamics(one[:, :9], one[:, :9], shut)).to_json()
+    assert written["exponent"] == [None] and json.dumps(written, allow_nan=False)
+
+
+def test_a_radius_below_one_does_not_bound_the_product():
+    up = torch.tensor([[0.5, 3.0], [0.0, 0.5]], dtype=torch.float64)
+    turns = evolution.Dense(torch.stack([up if t % 2 else up.T for t in range(30)])[None, :, None])
+    found = principles.normalization(CoefficientDynamics(vectors(1, 30, 1, 2), vectors(1, 30, 1, 2), turns))
+    assert float(found.radius) < 1 < float(found.norm) and float(found.exponent) > 1
+    assert [c.holds for c in found.conditions[2:]] == [False, True]
+
+
+def test_what_bounds_a_row_is_said():
+    query, key = vectors(1, 20, 1, 2), vectors(1, 20, 1, 2)
+
+    def holds(**parts):
+        return [c.holds for c in principles.normalization(CoefficientDynamics(query, key, **parts)).conditions[:2]]
+
+    assert holds(readout=Polynomial((1, 1, 0.5)), normalizer=RowSum()) == [True, True]
+    assert holds(readout=Polynomial((0.4, 1, 0.5)), normalizer=RowSum()) == [False, True]
+    assert holds(normalizer=RowSumFloor(torch.ones(1, 1, 1))) == [False, False]
+    assert holds(readout=Polynomial((0, 0, 0, 0, 1))) == [None, False]
