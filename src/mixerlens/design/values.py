@@ -1,0 +1,106 @@
+"""What a specification may hold: checks of plain values, each with one line that names the field and the value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from mixerlens.errors import InputError
+
+LARGEST = 2**20  # no size of a specification is larger
+
+Check = Callable[[str, Any], Any]
+REQUIRED: Any = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a kind of part: ``check(field, value)`` returns the value or raises InputError."""
+
+    check: Check
+    default: Any = REQUIRED
+    says: str = ""
+
+
+def unknown(field: str, name: object, known: Collection[str]) -> InputError:
+    """The error for a name that does not exist, with the nearest ones that do."""
+    shown = str(name)
+    near = get_close_matches(shown, known, n=1) if isinstance(name, str) else []
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"{field}: {name!r:.60} is unknown; {hint}known are {', '.join(sorted(known)) or 'none'}")
+
+
+def choice(*names: str) -> Check:
+    """One of the given words."""
+
+    def check(field: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise unknown(field, value, names)
+        return value
+
+    return check
+
+
+def integer(low: int = 1, high: int = LARGEST, *, none: bool = False) -> Check:
+    """A whole number between low and high; also None where ``none``."""
+
+    def check(field: str, value: Any) -> int | None:
+        if value is None and none:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            allowed = f"a whole number from {low} to {high}{' or null' * none}"
+            raise InputError(f"{field}: {value!r:.60} must be {allowed}")
+        return value
+
+    return check
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, words: Collection[str] = ()) -> Check:
+    """A finite number between low and high, or one of the words."""
+
+    def check(field: str, value: Any) -> float | str:
+        if isinstance(value, str) and value in words:
+            return value
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not fits or not math.isfinite(value) or not low <= value <= high:
+            span = "" if low == -math.inf and high == math.inf else f" from {low:g} to {high:g}"
+            other = f" or one of {', '.join(sorted(words))}" if words else ""
+            raise InputError(f"{field}: {value!r:.60} must be a finite number{span}{other}")
+        return float(value)
+
+    return check
+
+
+def numbers(field: str, value: Any) -> tuple[float, ...]:
+    """A list of at least one finite number."""
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 64:
+        raise InputError(f"{field}: {value!r:.60} must be a list of 1 to 64 numbers")
+    return tuple(number()(f"{field}[{i}]", x) for i, x in enumerate(value))
+
+
+def flag(field: str, value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{field}: {value!r:.60} must be true or false")
+    return value
+
+
+def text(field: str, value: Any) -> str:
+    """A short printable text."""
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 1000:
+        raise InputError(f"{field}: {value!r:.60} must be a printable text of at most 1000 characters")
+    return value
+
+
+def mapping(field: str, value: Any, known: Iterable[str] | None = None) -> dict[str, Any]:
+    """A mapping with text keys, all of them known where ``known`` is given."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"{field}: {value!r:.60} must be a mapping of names to values")
+    names = None if known is None else list(known)
+    for key in value:
+        if not isinstance(key, str) or (names is not None and key not in names):
+            raise unknown(field, key, names or [])
+    return dict(value)
