@@ -40,8 +40,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Chance:
-    """The share of right answers of the best guess that knows the task and the token at which it is asked, and nothing
-    of the sequence before it. why: where the number comes from."""
+    """The share of right answers of the best guess that knows the task, the token and the place at which it is asked,
+    and nothing of the sequence before it. why: where the number comes from."""
 
     value: float
     why: str
