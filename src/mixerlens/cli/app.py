@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .bench_tasks import bench_tasks
 from .doctor import doctor
 from .explain import explain
 from .families import families
@@ -20,7 +21,7 @@ from .verb import verb
 from .verify import verify
 from .waves import waves
 
-VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, reproduce, doctor)
+VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, reproduce, bench_tasks, doctor)
 
 app = typer.Typer(
     name="mixerlens",
@@ -49,4 +50,4 @@ def _main(
 
 
 for _verb in VERBS:
-    app.command(name=_verb.__name__)(verb(_verb))
+    app.command(name=_verb.__name__.replace("_", "-"))(verb(_verb))

@@ -1,0 +1,159 @@
+"""``mixerlens bench-tasks``: specifications trained on tasks, compared over seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from ..figures import check_drawable
+from .options import Json
+from .output import plain, print_json, progress, show, table
+
+if TYPE_CHECKING:
+    from ..sweep import Finished, Sweep
+    from ..sweep.summary import Cell, Difference, Summary
+
+
+def bench_tasks(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC...",
+            help="A preset's name or a .yaml or .toml file; several joined by + take turns in the layers.",
+            show_default=False,
+        ),
+    ],
+    tasks: Annotated[str, typer.Option(help="Tasks, for example recall,parity.", metavar="T,T", show_default=False)],
+    seeds: Annotated[str, typer.Option(help="Seeds of weights and data.", metavar="N,N")] = "0,1,2",
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Values to choose from by validation, lr=1e-3,3e-3; also wd, batch, steps, warmup, clip.",
+            metavar="NAME=V,V",
+            show_default="lr=3e-3",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 400,
+    batch: Annotated[int, typer.Option(help="Sequences a step.")] = 32,
+    layers: Annotated[int, typer.Option(help="Blocks of the model.")] = 2,
+    features: Annotated[int, typer.Option(help="Its width.")] = 64,
+    mlp_ratio: Annotated[float, typer.Option(help="Hidden width of its MLPs over features, 0 for none.")] = 2.0,
+    positions: Annotated[str, typer.Option(help="Position embeddings: none or learned.")] = "none",
+    size: Annotated[str, typer.Option(help="Sizes of the tasks: small or published.")] = "small",
+    task_option: Annotated[
+        list[str] | None,
+        typer.Option(help="An option of all tasks or of one: length=32, mqar.pairs=4.", metavar="[TASK.]NAME=VALUE"),
+    ] = None,
+    looks: Annotated[int, typer.Option(help="Times the validation examples are looked at.")] = 10,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the finished runs; a second call goes on there.")
+    ] = Path("reports", "bench-tasks"),
+    engine: Annotated[str, typer.Option(help="local: this machine. ray: a Ray cluster.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at a time.", show_default="1; ray: every core of the cluster")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster: local, auto or host:port.", show_default="RAY_ADDRESS, else local"),
+    ] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="Compute nothing: show what is stored.")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the accuracies to this .png, .pdf or .svg.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> bool:
+    """Train specifications on tasks and compare them over seeds.
+
+    Every finished run is stored at once; an interrupted sweep goes on with the same command. Runs that end with an error
+    are named, and the exit code is 1 then.
+    """
+    if figure is not None:
+        check_drawable(figure)
+    from ..sweep import Sweep
+    from ..sweep.plan import check, plan, read_grid, read_seeds, read_specs, read_tasks
+    from ..sweep.summary import summarize
+
+    values = read_grid(grid or [])
+    recipe: dict[str, Any] = {"steps": steps, "batch": batch, "features": features, "mlp_ratio": mlp_ratio}
+    recipe |= {"positions": positions, "looks": looks}
+    chosen = read_tasks(tasks, size, task_option or [])
+    sweep = Sweep(plan(read_specs(specs), chosen, read_seeds(seeds), values, depth=layers, **recipe), output)
+    if stored:
+        found = sweep.stored()
+    else:
+        check(sweep.runs)
+        found = _run(sweep, engine, workers, address, json)
+    for line in (*found.refused, *found.failures):
+        typer.echo(f"mixerlens: {plain(line)}", err=True)
+    there = {row["id"] for row in found.rows}
+    if not there:
+        raise InputError(f"no run of this sweep is stored in {sweep.folder}")
+    summary = summarize(found.rows, [config.label for config in sweep.runs if config.id not in there])
+    if figure is not None:
+        from ..sweep.figure import draw
+        from ..tasks import TASKS
+
+        draw(summary, figure, {name: entry.title for name, entry in TASKS.items()})
+    if json:
+        print_json(summary.to_json())
+    else:
+        _show(summary)
+        where = f"{summary.runs} of {len(sweep.runs)} runs are stored in {plain(sweep.folder)}"
+        show(where if figure is None else f"{where}; figure: {plain(figure)}")
+    return not found.failures
+
+
+def _run(sweep: Sweep, engine: str, workers: int | None, address: str | None, json: bool) -> Finished:
+    with progress(not json) as display:
+        bar = display.add_task("", total=len(sweep.runs))
+
+        def advance(label: str, done: int, total: int) -> None:
+            display.update(bar, description=label, completed=done, total=total)
+
+        try:
+            return sweep.run(engine, workers, address, advance)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(sweep.standing()) from None
+
+
+def _show(summary: Summary) -> None:
+    first, *others = summary.specs
+    columns = ["task", "model", "accuracy", "95 % interval", "chance", *(["chosen"] if summary.grid else [])]
+    if others:
+        columns += [f"less {first}", "its interval"]
+    shown = table("test accuracy, mean over seeds", *columns, right=("accuracy", "chance", f"less {first}"))
+    for task in summary.tasks:
+        for spec in summary.specs:
+            if (cell := summary.cell(spec, task)) is not None:
+                shown.add_row(*_row(summary, cell, summary.difference(spec, first, task)))
+    show(shown)
+    parameters = ", ".join(
+        f"{spec}: {cell.parameters:,} parameters, "
+        + ("no finite state" if cell.state_bytes is None else f"state of {cell.state_bytes:,} bytes")
+        for spec in summary.specs
+        if (cell := next((each for each in summary.cells if each.spec == spec), None)) is not None
+    )
+    show(parameters)
+    for cell in summary.cells:
+        if cell.diverged:
+            show(
+                f"{cell.spec} on {cell.task}: {cell.diverged} of {len(cell.seeds)} runs diverged; their best look counts"
+            )
+    if summary.missing:
+        show(f"missing: {', '.join(summary.missing[:6])}{', ...' if len(summary.missing) > 6 else ''}")
+
+
+def _row(summary: Summary, cell: Cell, difference: Difference | None) -> list[str]:
+    chosen = ", ".join(f"{name} {value:g}" for name, value in cell.point.items())
+    row = [cell.task, cell.spec, f"{cell.mean:.3f}", f"{cell.low:.3f} to {cell.high:.3f}", f"{cell.chance:.3f}"]
+    row += [chosen] if summary.grid else []
+    if len(summary.specs) > 1:
+        row += ["", ""] if difference is None else [f"{difference.mean:+.3f}", _between(difference)]
+    return row
+
+
+def _between(difference: Difference) -> str:
+    return f"{difference.low:+.3f} to {difference.high:+.3f}"

@@ -1,0 +1,111 @@
+"""The same runs on a Ray cluster: one task a run, retried when its worker dies, stored by the driver alone.
+
+A task gives its result back and writes nothing, so a worker that dies half-way leaves nothing half-way; a result that
+came twice would have the same id and be the same row.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..errors import InputError, MixerLensError, UnsupportedError
+from .config import RunConfig, RunResult
+from .engines import ATTEMPTS, Outcome, Run, Started
+
+__all__ = ["on_ray"]
+
+STORE_BYTES = 80 << 20  # rows are small: little more than the least Ray allows
+
+
+def on_ray(
+    run: Run, configs: Sequence[RunConfig], workers: int | None, address: str | None, begun: Started
+) -> Iterator[Outcome]:
+    """As `engines.start`. address: "local" for a cluster of this machine that ends with the sweep, "auto" for one that
+    runs here, or host:port; None for ``RAY_ADDRESS`` where it is set, else "local". workers: runs at a time, all cores
+    of the cluster unless told otherwise.
+
+    Raises UnsupportedError without ray, InputError where no cluster answers.
+    """
+    ray = need_ray()
+    return _outcomes(ray, run, configs, workers, address or os.environ.get("RAY_ADDRESS") or "local", begun)
+
+
+def need_ray() -> Any:
+    """The module. Raises UnsupportedError with the extra that brings it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported and when a cluster is started
+    try:
+        import ray
+    except ImportError as error:
+        raise UnsupportedError("the engine ray needs ray: pip install 'mixerlens[scale]'") from error
+    return ray
+
+
+def _outcomes(
+    ray: Any, run: Run, configs: Sequence[RunConfig], workers: int | None, address: str, begun: Started
+) -> Iterator[Outcome]:
+    if not configs:
+        return
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, address, workers)
+    pending: dict[Any, RunConfig] = {}
+    try:
+        most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+        def compute(config: RunConfig) -> RunResult:
+            return run(config)
+
+        task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, retry_exceptions=False)(compute)
+        waiting = deque(configs)
+        while waiting or pending:
+            while waiting and len(pending) < most:
+                config = waiting.popleft()
+                pending[task.remote(config)] = config
+                begun(config)
+            ready, _ = ray.wait(list(pending), num_returns=1, timeout=1)  # a second, so that an interrupt is heard
+            for reference in ready:
+                yield pending.pop(reference), _fetch(ray, reference)
+    finally:
+        for reference in pending:
+            ray.cancel(reference, force=True)
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str, workers: int | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address != "local":
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster at {address}: {_first_line(error)}") from error
+        return
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # what is imported here is found by the workers
+    try:
+        cores = workers or os.cpu_count()
+        ray.init(address=address, num_cpus=cores, object_store_memory=STORE_BYTES, include_dashboard=False, **quiet)
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def _fetch(ray: Any, reference: Any) -> RunResult | Exception:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        return cause if isinstance(cause, Exception) else error
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+        return MixerLensError(f"its worker died {ATTEMPTS} times: {_first_line(error)}")
+    except ray.exceptions.RayError as error:
+        return MixerLensError(_first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

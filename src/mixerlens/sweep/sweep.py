@@ -1,0 +1,119 @@
+"""A sweep: runs that are computed once, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import WriteError
+from .config import COLUMNS, RunConfig
+from .engines import Run, start
+from .store import Store, need_pyarrow
+from .training import train
+
+__all__ = ["Finished", "Sweep"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """rows: of the runs that are there, in the order asked for. computed: how many of them this time. failures: a line
+    for every run that ended with an error; nothing of it is stored. refused: a line for every stored file that did not
+    count."""
+
+    rows: list[dict[str, Any]]
+    computed: int
+    failures: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+class Sweep:
+    """Runs, and the folder that keeps each of them from the moment it is finished. run: what computes one.
+
+    Raises InputError where one run stands there twice, or none.
+    """
+
+    def __init__(self, runs: Sequence[RunConfig], folder: str | os.PathLike[str], *, run: Run = train) -> None:
+        self.runs, self.store, self.compute = list(runs), Store(folder), run
+        if not self.runs:
+            raise InputError("there is no run in this sweep")
+        seen: set[str] = set()
+        for config in self.runs:
+            if config.id in seen:
+                raise InputError(f"the run {config.label} is asked for twice")
+            seen.add(config.id)
+
+    @property
+    def folder(self) -> Path:
+        return self.store.folder
+
+    def stored(self) -> Finished:
+        """What is there, without computing anything."""
+        rows, refused = self.store.rows(self.runs)
+        return Finished(self._ordered(rows), 0, [], refused)
+
+    def run(
+        self,
+        engine: str = "local",
+        workers: int | None = None,
+        address: str | None = None,
+        progress: Callable[[str, int, int], None] = lambda label, done, total: None,
+    ) -> Finished:
+        """Every run once: those that are stored as they are, the others computed and stored as they come in.
+
+        engine: "local", here or in ``workers`` processes, or "ray", on the cluster at ``address``. progress: called
+        with the label of a run that begins or was finished, the runs done and their number. A run that ends with an
+        error is named in the result and the others go on; an interruption, or a disk that is full, ends the sweep and
+        leaves what was finished.
+
+        Raises:
+            InputError: the folder cannot be written, or another sweep is at work there.
+            WriteError: a finished run could not be stored; says how many are.
+            UnsupportedError: pyarrow or ray is missing.
+        """
+        need_pyarrow()  # before hours of work whose table could not be written
+        total = len(self.runs)
+        with self.store.lock():
+            rows, refused = self.store.rows(self.runs)
+            todo = [config for config in self.runs if config.id not in rows]
+            failures: list[str] = []
+            computed = 0
+            progress("", len(rows), total)
+            try:
+                outcomes = start(
+                    engine, self.compute, todo, workers, address, lambda c: progress(c.label, len(rows), total)
+                )
+                with closing(outcomes):  # type: ignore[type-var] - the engines are generators
+                    for config, outcome in outcomes:
+                        if config.id in rows:
+                            continue
+                        if isinstance(outcome, Exception):
+                            failures.append(f"{config.label}: {_reason(outcome)}")
+                            continue
+                        row = config.columns() | outcome.columns()
+                        row = {name: row[name] for name in COLUMNS}
+                        self.store.put(config, row)
+                        rows[config.id] = row
+                        computed += 1
+                        progress(config.label, len(rows), total)
+                ordered = self._ordered(rows)
+                self.store.finish(ordered)
+            except WriteError as error:
+                raise WriteError(f"{error}; {self.standing(len(rows))}") from error
+        return Finished(ordered, computed, failures, refused)
+
+    def standing(self, done: int | None = None) -> str:
+        """How many runs are stored and how the sweep goes on, for a message."""
+        done = len(self.stored().rows) if done is None else done
+        return f"{done} of {len(self.runs)} runs are stored in {self.folder}, and the same command goes on there"
+
+    def _ordered(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        return [rows[config.id] for config in self.runs if config.id in rows]
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

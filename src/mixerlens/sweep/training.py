@@ -1,0 +1,191 @@
+"""One training run: accelerate's loop on one core, a function of its configuration and of nothing else.
+
+    loss    cross-entropy over the targets that count
+    rate    lr min(1, (s + 1) / w) up to step w = warmup * steps, then lr (1 + cos(pi (s - w) / (steps - w))) / 2
+
+Decoupled weight decay (AdamW, arXiv 1711.05101) on the matrices of linear maps alone: not on embeddings, biases, norms,
+nor on what a mixer learns beside them (decays, initial states). The model is looked at before the first step and
+``looks`` times on the way; the best look is kept, and the test examples are used once, by it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import UnsupportedError
+from ..tasks import Batch, Task
+from ..tasks.task import Split
+from .config import RunConfig, RunResult, versions
+
+__all__ = ["build", "train"]
+
+
+def build(config: RunConfig) -> tuple[Task[Any], nn.Module]:
+    """The task of a run and its model, with the weights drawn from the run's seed.
+
+    Raises InputError for a task, an option or a specification that cannot be built.
+    """
+    from .. import tasks
+    from ..design.model import ModelConfig, SequenceModel
+
+    task = tasks.make(config.task, **config.options)  # every option is given: no preset matters
+    torch.manual_seed(config.seed)
+    return task, SequenceModel(
+        ModelConfig(
+            vocabulary=task.vocabulary,
+            channels=task.channels,
+            classes=task.classes,
+            features=config.features,
+            layers=config.layers,
+            mlp_ratio=config.mlp_ratio,
+            positions=config.positions,
+            max_length=task.length,
+            pool=task.pool,
+        )
+    )
+
+
+def train(config: RunConfig, progress: Callable[[int, int], None] = lambda done, total: None) -> RunResult:
+    """Train one model and measure it.
+
+    A loss or a gradient that is not finite ends the training as "diverged": the best look before it is what is tested.
+    The same configuration gives the same result to the last bit on the same machine and versions; torch's own random
+    state and number of threads are left as they were. progress: called with the steps done and their number, at each
+    look.
+
+    Raises InputError as ``build``, UnsupportedError without accelerate.
+    """
+    with _alone():
+        task, model = build(config)
+        return _train(config, task, model, progress)
+
+
+def _train(config: RunConfig, task: Task[Any], model: nn.Module, progress: Callable[[int, int], None]) -> RunResult:
+    clock, cpu = time.monotonic(), time.process_time()
+    accelerator = _accelerator()
+    optimizer = _optimizer(model, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    held = _examples(task, "validation", config.held, config)
+    every = max(1, config.steps // config.looks)
+    best = {"step": 0, "train_loss": math.nan} | _measure(model, task, held)
+    kept, history, status, step, loss = copy.deepcopy(model.state_dict()), [best], "finished", 0, math.nan
+    for step in range(1, config.steps + 1):
+        batch = task.batch("train", step - 1, config.batch, config.seed)
+        found = task.loss(model(batch.inputs), batch.targets)
+        loss = float(found.detach())
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(found)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            status, step = "diverged", step - 1
+            break
+        optimizer.step()
+        schedule.step()
+        if step % every and step < config.steps:
+            continue
+        progress(step, config.steps)
+        look = {"step": step, "train_loss": loss} | _measure(model, task, held)
+        history.append(look)
+        if _order(look) > _order(best):
+            best, kept = look, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    tested = _measure(model, task, _examples(task, "test", config.tested, config))
+    return RunResult(
+        status=status,
+        steps_done=step,
+        best_step=best["step"],
+        train_loss=loss,
+        validation_loss=best["loss"],
+        validation_correct=best["correct"],
+        validation_total=best["total"],
+        test_loss=tested["loss"],
+        test_correct=tested["correct"],
+        test_total=tested["total"],
+        chance=task.chance.value,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        state_bytes=_state_bytes(config, task),
+        history=tuple(history),
+        versions=versions(),
+        seconds=round(time.monotonic() - clock, 3),
+        cpu_seconds=round(time.process_time() - cpu, 3),
+    )
+
+
+def _accelerator() -> Any:
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise UnsupportedError("training needs accelerate: pip install 'mixerlens[design]'") from error
+    return Accelerator(cpu=True)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One thread, and a random state of one's own."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _rate(step: int, config: RunConfig) -> float:
+    warm = int(config.warmup * config.steps)
+    if step < warm:
+        return (step + 1) / warm
+    return (1 + math.cos(math.pi * (step - warm) / (config.steps - warm))) / 2
+
+
+def _optimizer(model: nn.Module, config: RunConfig) -> torch.optim.AdamW:
+    matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        groups[id(parameter) in matrices].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": groups[True], "weight_decay": config.wd}, {"params": groups[False], "weight_decay": 0.0}],
+        lr=config.lr,
+    )
+
+
+def _examples(task: Task[Any], split: Split, most: int, config: RunConfig) -> list[Batch]:
+    """``most`` examples of a split, or all there are, a training batch's size at a time."""
+    whole = task.batch(split, 0, min(most, task.examples(split) or most), config.seed)
+    parts = zip(whole.inputs.split(config.batch), whole.targets.split(config.batch), strict=True)
+    return [Batch(inputs, targets) for inputs, targets in parts]
+
+
+@torch.no_grad()
+def _measure(model: nn.Module, task: Task[Any], batches: list[Batch]) -> dict[str, Any]:
+    """loss, correct and total over the examples; a batch whose logits are not all finite has nothing right."""
+    model.eval()
+    loss, right, total = 0.0, 0, 0
+    for batch in batches:
+        logits = model(batch.inputs)
+        correct, asked = task.score(logits, batch.targets)
+        loss += float(task.loss(logits, batch.targets)) * asked
+        right += correct if bool(logits.isfinite().all()) else 0
+        total += asked
+    model.train()
+    return {"loss": loss / total, "correct": right, "total": total}
+
+
+def _order(look: dict[str, Any]) -> tuple[int, float]:
+    return look["correct"], -look["loss"] if math.isfinite(look["loss"]) else -math.inf
+
+
+def _state_bytes(config: RunConfig, task: Task) -> int | None:
+    from .. import design
+
+    each = [design.cost(spec, config.features, task.length).state_bytes for spec in config.layers]
+    return None if None in each else sum(each)
