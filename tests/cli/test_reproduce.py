@@ -77,6 +77,17 @@ def test_a_part_of_the_study_is_shown_as_its_tables_alone(mixerlens, tmp_path, s
     assert whole.exit_code == 0 and "# Do interactions" in whole.stdout and "What this does not say" in whole.stdout
 
 
+def test_the_report_is_the_same_page_with_pictures(mixerlens, tmp_path, small):
+    report = tmp_path / "study.html"
+    found = mixerlens(*RUN, "-o", tmp_path / "cells", "--report", report, columns=400)
+    assert found.exit_code == 0 and found.stdout.splitlines()[-1].endswith(f"; report: {report}")
+    text = report.read_text()
+    assert text.startswith("<!DOCTYPE html>") and text.count("<svg ") == 1 and "<script" not in text
+    assert "sets, full: digits" in text  # of the whole study, as the page
+    found = mixerlens(*RUN, "-o", tmp_path / "cells", "--report", "/nowhere/study.html")
+    assert found.exit_code == 2 and "does not exist" in found.stderr
+
+
 def test_a_page_with_more_than_is_stored_is_not_replaced(mixerlens, tmp_path, small):
     page = tmp_path / "page.md"
     assert mixerlens(*RUN, "-o", tmp_path / "cells", "--page", page).exit_code == 0

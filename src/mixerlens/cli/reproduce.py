@@ -40,6 +40,12 @@ def reproduce(
     page: Annotated[
         Path | None, typer.Option(help="Also write the page (.md) and, beside it, its numbers.", show_default=False)
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the page with pictures to this HTML file, which needs no network.", show_default=False
+        ),
+    ] = None,
     json: Json = False,
 ) -> bool:
     """Run a study again: every number becomes a file as soon as it is there, and an interrupted run goes on.
@@ -49,6 +55,8 @@ def reproduce(
     if page is not None:
         check_writable(page)
         check_writable(page.with_suffix(".json"))
+    if report is not None:
+        check_writable(report)
     from ..reproduce.store import Store
     from ..reproduce.study import STUDIES
 
@@ -82,13 +90,15 @@ def reproduce(
                     f"{done} of {len(cells)} cells are stored in {store.folder}; the same command goes on from there, "
                     "and --stored shows them"
                 ) from None
-    everything = chosen.cells(scale, folder=folder, to_run=False) if page is not None else cells
+    everything = chosen.cells(scale, folder=folder, to_run=False) if (page or report) is not None else cells
     every = {cell.name: cell for cell in [*everything, *cells]}
     found = document(study, scale, list(every.values()), store.stored(every.values()))
     if page is not None:
         _keep(page, found, store.folder)
         write_whole(page, pages.markdown(found))
         write_whole(page.with_suffix(".json"), pages.to_text(found))
+    if report is not None:
+        write_whole(report, pages.html(found))
     if json:
         print_json(found)
     else:
@@ -96,8 +106,8 @@ def reproduce(
         part = any(given is not None for given in (only, sets, seeds))
         show(pages.brief(found) if part else pages.markdown(found))
         done = found["cells"] - len(found["missing"])
-        where = plain(store.folder) if page is None else f"{plain(store.folder)}; page: {plain(page)}"
-        show(f"{done} of {found['cells']} cells are stored in {where}")
+        written = "".join(f"; {name}: {plain(path)}" for name, path in (("page", page), ("report", report)) if path)
+        show(f"{done} of {found['cells']} cells are stored in {plain(store.folder)}{written}")
     return True
 
 

@@ -79,12 +79,10 @@ def render(data: ReportData) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def policy(style: str, script: str) -> str:
-    """A content security policy: nothing may be loaded or sent, only this style sheet and this script run."""
-    return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+def policy(style: str, script: str | None = None) -> str:
+    """A content security policy: nothing may be loaded or sent, only this style sheet and this script, if any, run."""
+    runs = "" if script is None else f"script-src '{_hash(script)}'; "
+    return f"default-src 'none'; style-src '{_hash(style)}'; {runs}img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def json_for_html(value: Any) -> str:

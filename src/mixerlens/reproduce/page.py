@@ -13,8 +13,9 @@ from .classifiers import MEANS, RECIPES, TESTED, VARIANTS
 from .intervals import wilson
 from .parts import DEGREES
 from .verdicts import ASKED, LINEAR_READINGS, Verdict, verdicts
+from .words import title
 
-__all__ = ["brief", "markdown", "to_text"]
+__all__ = ["brief", "html", "markdown", "to_text"]
 
 RUN = "mixerlens reproduce explicit-operator --page docs/explicit-operator.md"
 
@@ -34,6 +35,16 @@ def markdown(document: dict[str, Any]) -> str:
     else:
         parts.insert(-1, runs)
     return "\n".join(part for part in parts if part)
+
+
+def html(document: dict[str, Any]) -> str:
+    """The page with its pictures as one HTML file that loads nothing."""
+    from ..report import prose
+    from .figures import figures
+
+    return prose.page(
+        markdown(document), figures(document), RUN.replace("--page docs/explicit-operator.md", "--report FILE.html")
+    )
 
 
 def brief(document: dict[str, Any]) -> str:
@@ -65,7 +76,8 @@ them interact, and that this is what classifies real-world sequences. This page 
 beside each number. The only nonlinearity of these models is their decoder: without it they are linear in the input.
 
 `{RUN}` runs what is not stored in
-its folder and writes this page again, its numbers in `explicit-operator.json` beside it; what is here took
+its folder and writes this page again, its numbers in `explicit-operator.json` beside it; `--report FILE.html`
+writes it with pictures, as one file that needs no network. What is here took
 {_cpu_minutes(document)} minutes of one core. Scale `{document["scale"]}`: {done} of {all_} cells
 {"are there" if done == all_ else "are there; the last section names the others"}. Made with {said}.
 """
@@ -107,7 +119,7 @@ def _claim(judged: list[Verdict], document: dict[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     for each in judged:
         one = " (one seed)" if each.seeds["best - identity"] == 1 else ""
-        groups.setdefault(each.kind, []).append(_title(each.data, document) + one)
+        groups.setdefault(each.kind, []).append(title(each.data, document) + one)
     said = {
         "holds": "**It holds** (interactions beat every linear reading that was run)",
         "partly": "**In part** (they beat the identity decoder with the same mean over time, not every linear reading)",
@@ -130,7 +142,7 @@ def _accuracies(rows: dict[str, Any], document: dict[str, Any]) -> str:
     names = [name for name in document["sets"] if name in rows]
     about = [
         (
-            _title(name, document),
+            title(name, document),
             f"{each['time']} x {each['channels']}",
             each["classes"],
             " / ".join(str(each["sizes"][part]) for part in ("train", "validation", "test")),
@@ -156,7 +168,7 @@ Test accuracy in %: mean over seeds (lowest to highest seed); logistic regressio
 Wilson's 95 % interval. Every variant is trained afresh with the same recipe ({shared}; steps x batch: {sizes}) and is
 kept at the look at the validation part that was best; no variant is tuned by itself.
 
-{_table(("variant", *(_title(name, document) for name in names)), body)}"""
+{_table(("variant", *(title(name, document) for name in names)), body)}"""
 
 
 def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
@@ -171,14 +183,14 @@ def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
         groups: dict[str, list[str]] = {}
         for each in judged:
             if (said_of_it := each.says(key)) is not None:
-                groups.setdefault(said_of_it, []).append(_title(each.data, document))
+                groups.setdefault(said_of_it, []).append(title(each.data, document))
         if groups:
             kinds = {"higher": "helps", "no difference": "no difference", "lower": "hurts"}
             told = "; ".join(f"{kinds[kind]}: {', '.join(groups[kind])}" for kind in kinds if kind in groups)
             lines.append(f"- {said} (`{key}`). {told[0].upper()}{told[1:]}.")
-    head = ("difference", "what it asks", *(_title(each.data, document) for each in judged))
-    return f"""Differences in points of accuracy, with 95 % intervals, each by itself; "best": what the validation part chose.
-A star: there at 5 % after Holm's correction over the sets.
+    head = ("difference", "what it asks", *(title(each.data, document) for each in judged))
+    return f"""Differences in points of accuracy, with 95 % intervals, each by itself; "best" is what the
+validation part chose. A star: there at 5 % after Holm's correction over the sets.
 
 {_table(head, body)}
 In words, after that correction ("no difference": none that counts):
@@ -202,7 +214,7 @@ def _parts(rows: dict[str, Any], document: dict[str, Any]) -> str:
             runs = [run for run in rows.get(name, {}).get(variant, {}).values() if gain in run.get("parts", {})]
             if runs:
                 scores = [[run["parts"][gain][key]["score"] for run in runs] for key in keys]
-                body.append([_title(name, document), *map(_mean, scores)])
+                body.append([title(name, document), *map(_mean, scores)])
         if body:
             found.append(f"{said}:\n\n" + _table(("set", *titles), body))
     if not found:
@@ -227,7 +239,7 @@ def _rings(rows: dict[str, Any], document: dict[str, Any]) -> str:
         for variant, runs in variants.items():
             every = list(runs.values())
             if first:
-                body.append([_title(name, document), "before training", "", "0", *_waves(every, "initial"), ""])
+                body.append([title(name, document), "before training", "", "0", *_waves(every, "initial"), ""])
                 first = False
             half, most = (_over(every, lambda run, q=q: run["drift"][q]) for q in ("median", "nine in ten"))
             drift = f"{half} / {most}"
@@ -237,7 +249,7 @@ def _rings(rows: dict[str, Any], document: dict[str, Any]) -> str:
                 *_waves(every, "trained"),
                 _spread([run["test"]["score"] for run in every]),
             ]
-            body.append([_title(name, document), variant, *cells])
+            body.append([title(name, document), variant, *cells])
     columns = (
         "set",
         "learning rate of dt and A",
@@ -319,11 +331,6 @@ def _said() -> list[tuple[str, str]]:
     return [(name, each.said) for name, each in VARIANTS.items()]
 
 
-def _title(name: str, document: dict[str, Any]) -> str:
-    """The title before any colon, without commas, so that several can stand in one list."""
-    return document["sets"].get(name, {}).get("title", name).split(":")[0].replace(",", "")
-
-
 def _spread(scores: Sequence[Sequence[int]]) -> str:
     """Mean over seeds, its interval where there are many, and the range; Wilson's interval of a single score."""
     if not scores:
@@ -357,7 +364,7 @@ def _points(judged: Verdict, key: str) -> str:
 def _lost_to_holm(judged: Sequence[Verdict], document: dict[str, Any]) -> str:
     """Which differences from a linear reading count one set at a time, and no more among all of them."""
     lost = [
-        f"{_title(each.data, document)} (best - {name})"
+        f"{title(each.data, document)} (best - {name})"
         for each in judged
         for name in LINEAR_READINGS
         if (found := each.differences[f"best - {name}"]) is not None and found.verdict() != each.says(f"best - {name}")
