@@ -20,11 +20,11 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.evolution import Evolution, Fenwick
 from mixerlens.measures.rank import StateRank, state_rank
-from mixerlens.normalizer import NoNormalizer, PerToken, RowSum
+from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumFloor
 from mixerlens.readout import RealPart, Relu
 from mixerlens.shapes import spread, tile, wide
 
-__all__ = ["Memory", "Near", "advance", "has_recurrence", "number_at", "refusal", "reset"]
+__all__ = ["Memory", "Near", "advance", "has_recurrence", "in_unit", "number_at", "refusal", "rescaled"]
 
 THEOREM = (
     "an exact causal linear recurrence with N numbers a value channel exists if and only if "
@@ -93,15 +93,25 @@ def advance(mixer: Mixer, value: Tensor, held: tuple[Held, ...] | None) -> tuple
     return total.to(dtype).transpose(1, 2), tuple(after)
 
 
-def reset(held: tuple[Held, ...] | None, keep: Tensor) -> tuple[Held, ...] | None:
-    """What is held with the rows of a batch where ``keep`` (batch,) is False forgotten."""
-    if held is None:
-        return None
+def in_unit(d: CoefficientDynamics, log_ratio: Tensor) -> CoefficientDynamics:
+    """The same coefficients with impulses, and a floor under their sum, times exp(log_ratio) (batch, 1, heads).
 
-    def kept(x: Tensor) -> Tensor:
-        return torch.where(keep.to(x.device)[(...,) + (None,) * (x.dim() - 1)], x, 0)
+    Under a row sum alpha stays as it is; without one alpha is multiplied.
+    """
+    ratio = torch.exp(wide(log_ratio))
+    scaling = ratio if d.scaling is None else wide(d.scaling) * ratio
+    normalizer = d.normalizer
+    if isinstance(normalizer, RowSumFloor):
+        normalizer = RowSumFloor(wide(normalizer.floor) * ratio)
+    return replace(d, scaling=scaling, normalizer=normalizer)
 
-    return tuple(replace(h, **{f.name: kept(getattr(h, f.name)) for f in fields(h)}) for h in held)
+
+def rescaled(held: tuple[Held, ...], log_ratio: Tensor) -> tuple[Held, ...]:
+    """What is held, with its impulses times exp(log_ratio) (batch, 1, heads)."""
+    ratio = torch.exp(wide(log_ratio)).transpose(1, 2).unsqueeze(-1)
+    return tuple(
+        Memory(h.state * ratio) if isinstance(h, Memory) else replace(h, impulses=h.impulses * ratio) for h in held
+    )
 
 
 def _impulse(d: CoefficientDynamics) -> Tensor:

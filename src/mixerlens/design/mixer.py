@@ -1,0 +1,326 @@
+"""From a specification to a trainable module, with its three forms: chunked, dense and recurrent.
+
+raw = W x (+ bias), or a parameter    [short convolution of query, key, value]    signal = transform(raw)
+y = alpha v, the equation             out = W_o (gate * norm(y + skip v))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import torch
+from jaxtyping import Float, Inexact
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mixerlens.composition import CoefficientSum
+from mixerlens.composition import Mixer as Dynamics
+from mixerlens.design.assembly import Assembly
+from mixerlens.design.recurrent import Held, advance, has_recurrence, in_unit, number_at, refusal, rescaled
+from mixerlens.design.signals import Signal
+from mixerlens.design.spec import MixerSpec
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.operator.oracle import oracle
+
+__all__ = ["Mixer", "State"]
+
+PROBE = 128  # tokens on which a refusal measures the state rank, or four times the dimensions
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a mixer carries from one token to the next.
+
+    position: tokens so far. held: the state of each part of the mixer; first: that of the system whose outputs make the
+    queries of a chained one. near: what the short convolution still reads, (batch, width - 1, channels), raw.
+    before: signals of the last token, where A_t reads them. unit: logarithm of what the state is measured in,
+    (batch, 1, heads), where b is an exponential.
+    """
+
+    position: int = 0
+    held: tuple[Held, ...] | None = None
+    first: tuple[Held, ...] | None = None
+    near: Tensor | None = None
+    before: dict[str, Tensor] | None = None
+    unit: Tensor | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Everything that is carried."""
+        states = [x for held in (self.held, self.first) if held is not None for part in held for x in part.tensors]
+        return states + [x for x in (self.near, self.unit) if x is not None] + list((self.before or {}).values())
+
+
+class Mixer(nn.Module):
+    """Maps x (batch, time, features) to the same shape by the mixer of a specification.
+
+    seed: of the initial values; None goes on with torch's own. check: compare all forms at once and raise
+    UnsupportedError, with the errors, where they differ by more than 1e-10 in float64.
+    """
+
+    def __init__(self, spec: MixerSpec, features: int, seed: int | None = None, *, check: bool = False) -> None:
+        super().__init__()
+        if isinstance(features, bool) or not isinstance(features, int) or features < 1:
+            raise InputError(f"features must be a positive integer, not {features!r}")
+        self.spec, self.features = spec, features
+        self._signals = spec.all_signals
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self._build()
+        if check:
+            from mixerlens.design.forms import forms
+
+            forms(self).require()
+
+    def _build(self) -> None:
+        spec, dtype = self.spec, torch.get_default_dtype()
+        self.projections, self.raw = nn.ModuleDict(), nn.ParameterDict()
+        for name, signal in self._signals.items():
+            if not signal.trained:
+                continue
+            start = signal.initial()
+            if signal.source == "parameter":
+                assert start is not None
+                self.raw[name] = nn.Parameter(start.to(dtype))
+                continue
+            layer = nn.Linear(self.features, _rows(signal), bias=start is not None)
+            if start is not None:
+                with torch.no_grad():
+                    layer.bias.copy_(start.flatten())
+            self.projections[name] = layer
+        options = spec.short_convolution.options
+        self._filtered = [] if spec.short_convolution.kind == "none" else [
+            name for name in ("query", "key", "value") if options[name] and name in self.projections
+        ]  # fmt: skip
+        self.taps = None
+        if self._filtered:
+            channels = sum(_rows(self._signals[name]) for name in self._filtered)
+            self.taps = nn.Parameter((2 * torch.rand(options["width"], channels) - 1) * options["width"] ** -0.5)
+        self.norm_weight = self.norm_bias = None
+        if spec.norm.kind != "none":
+            self.norm_weight = nn.Parameter(torch.ones(spec.heads, spec.width))
+        if spec.norm.kind == "layer":
+            self.norm_bias = nn.Parameter(torch.zeros(spec.heads, spec.width))
+        numbers = spec.heads * spec.width * (2 if self.complex_output else 1)
+        self.out = nn.Linear(numbers, self.features, bias=False)
+
+    @property
+    def complex_output(self) -> bool:
+        """Whether alpha v is complex: both parts are then read by the output projection."""
+        if self.spec.value.imaginary:
+            return True
+        inner = (
+            self.spec.query.imaginary or self.spec.key.imaginary or bool(self.spec.evolution.options.get("frequency"))
+        )
+        return inner and self.spec.readout.kind != "real_part"
+
+    def extra_repr(self) -> str:
+        s = self.spec
+        return f"{s.name}: heads {s.heads}, dim {s.dim}, width {s.width}, evolution {s.evolution.kind}"
+
+    # the parts of a call
+
+    def signals(self, x: Float[Tensor, "batch time features"]) -> dict[str, Inexact[Tensor, "batch time heads *shape"]]:
+        """The values of every trained signal, for these tokens, as the first of their sequence."""
+        return self._values(*self._project(x, None)[:1])
+
+    def dynamics(
+        self, x: Float[Tensor, "batch time features"]
+    ) -> tuple[Dynamics, Inexact[Tensor, "batch time heads m"]]:
+        """The equation for these tokens, and its values v: ``dynamics.operator() @ values`` is alpha v."""
+        assembly = Assembly(self.spec, self.signals(x), length=x.shape[1])
+        return self._of(assembly, x)
+
+    def _of(self, assembly: Assembly, x: Tensor) -> tuple[Dynamics, Tensor]:
+        values = assembly.vector("value")
+        return assembly.mixer(), values.expand(x.shape[0], x.shape[1], -1, -1)
+
+    def _project(self, x: Tensor, near: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Raw projections (batch, time, rows), query, key and value filtered; and what the filter reads next."""
+        if x.dim() != 3 or x.shape[-1] != self.features or 0 in x.shape:
+            raise InputError(f"x must be (batch, time >= 1, {self.features} features), not {tuple(x.shape)}")
+        raw = {name: layer(x) for name, layer in self.projections.items()}
+        if self.taps is None:
+            return raw, None
+        joined = torch.cat([raw[name] for name in self._filtered], -1)
+        width = self.taps.shape[0]
+        if near is None:
+            joined = F.pad(joined, (0, 0, width - 1, 0))
+        else:
+            joined = torch.cat([near.to(joined.dtype), joined], 1)
+        time = x.shape[1]
+        filtered = joined[:, width - 1 :] * self.taps[0]
+        for lag in range(1, width):
+            filtered = torch.addcmul(filtered, joined[:, width - 1 - lag : width - 1 - lag + time], self.taps[lag])
+        if self.spec.short_convolution.options["activation"] == "silu":
+            filtered = F.silu(filtered)
+        sizes = [raw[name].shape[-1] for name in self._filtered]
+        parts = dict(zip(self._filtered, filtered.split(sizes, -1), strict=True))
+        return raw | parts, joined[:, joined.shape[1] - (width - 1) :]
+
+    def _values(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Signals from raw projections and parameters."""
+        found = {}
+        for name, signal in self._signals.items():
+            if name in raw:
+                found[name] = signal(raw[name].unflatten(-1, (signal.heads, *signal.shape)))
+            elif name in self.raw:
+                found[name] = signal(self.raw[name])[None, None]
+        return found
+
+    def _finish(self, y: Tensor, signals: dict[str, Tensor]) -> Tensor:
+        """(batch, time, heads * micro_steps, width) -> (batch, time, features)."""
+        spec = self.spec
+
+        def together(x: Tensor) -> Tensor:
+            return x if spec.micro_steps == 1 else x.unflatten(2, (spec.heads, spec.micro_steps)).sum(3)
+
+        y = together(y)
+        if spec.skip:
+            v = together(signals["value"])
+            y = y + signals["skip"].unsqueeze(-1) * v.repeat_interleave(spec.heads // v.shape[2], 2)
+        if self.norm_weight is not None:
+            y = _normed(y, spec.norm.kind, spec.norm.options["epsilon"]) * self.norm_weight
+            y = y if self.norm_bias is None else y + self.norm_bias
+        if spec.gate.kind != "none":
+            gate = signals["output_gate"]
+            y = y * (gate if spec.gate.options["per"] == "channel" else gate.unsqueeze(-1))
+        y = torch.view_as_real(y).flatten(-2) if y.is_complex() else y
+        return self.out(y.flatten(2).to(self.out.weight.dtype))
+
+    # the forms
+
+    def forward(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
+        """By the library's chunked operator: no L x L where there is a finite state."""
+        return self._by(x, lambda dynamics, values: dynamics.operator() @ values)
+
+    def dense(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
+        """The equation itself, token by token and in float64, with all of alpha: what the other forms are held to."""
+        return self._by(x, oracle)
+
+    def _by(self, x: Tensor, act: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        raw, _ = self._project(x, None)
+        signals = self._values(raw)
+        dynamics, values = self._of(Assembly(self.spec, signals, length=x.shape[1]), x)
+        return self._finish(act(dynamics, values), signals)
+
+    @cached_property
+    def recurrent(self) -> bool:
+        """Whether a finite recurrence exists for every input."""
+        with torch.no_grad():
+            return has_recurrence(self.dynamics(self._probe(1))[0])
+
+    def refusal(self) -> str:
+        """One line: why there is no recurrent form, with the theorem and the measured state rank at initial values."""
+        time = max(PROBE, 4 * self.spec.state_dim)
+        with torch.no_grad():
+            return refusal(self.spec.name, self.dynamics(self._probe(time))[0])
+
+    def _probe(self, time: int) -> Tensor:
+        """Random tokens, always the same."""
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(1, time, self.features, dtype=torch.float64, generator=generator)
+        return x.to(self.out.weight.device, self.out.weight.dtype)
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first token. Raises UnsupportedError where no finite recurrence exists."""
+        if not self.recurrent:
+            raise UnsupportedError(self.refusal())
+        if self.taps is None:
+            return State()
+        width, channels = self.taps.shape
+        return State(near=self.taps.new_zeros(batch, width - 1, channels))
+
+    def step(self, x: Float[Tensor, "batch features"], state: State) -> tuple[Float[Tensor, "batch features"], State]:
+        """One token: what ``forward`` gives at its place, and the state after it.
+
+        Raises UnsupportedError, with the theorem and the measured state rank, where no finite recurrence exists.
+        """
+        if x.dim() != 2:
+            raise InputError(f"one token at a time, (batch, {self.features} features), not {tuple(x.shape)}")
+        raw, near = self._project(x[:, None], state.near)
+        signals = self._values(raw)
+        before = None if state.before is None else {**signals, **state.before}
+        before = None if before is None else {k: v for k, v in before.items() if self._signals[k].dynamics}
+        assembly = Assembly(self.spec, signals, length=1, start=state.position, before=before)
+        kind, first = self.spec.kind("system"), state.first
+        if getattr(kind, "first", None) is not None:
+            options = self.spec.system.options
+            system, written = kind.first(assembly, options)  # type: ignore[attr-defined]
+            read, first = advance(_numbered(system, state.position), written, state.first)
+            dynamics: Dynamics = assembly.dynamics(*kind.link(assembly, options, read))  # type: ignore[attr-defined]
+            values = assembly.vector("value").expand(x.shape[0], 1, -1, -1)
+        else:
+            dynamics, values = self._of(assembly, x[:, None])
+        if not has_recurrence(dynamics):
+            raise UnsupportedError(self.refusal())
+        dynamics, held, unit = _in_one_unit(_numbered(dynamics, state.position), assembly, state)
+        y, held = advance(dynamics, values, held)
+        kept = self._kept(dynamics, signals)
+        after = State(state.position + 1, held, first, near, kept, unit)
+        return self._finish(y, signals)[:, 0], after
+
+    def _kept(self, dynamics: Dynamics, signals: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """The projected signals of the evolution, where its next step reads them."""
+        if not any(d.evolution.begins for d, _ in dynamics.terms):
+            return None
+        return {name: signals[name] for name in self._evolving if name in self.projections}
+
+    @cached_property
+    def _evolving(self) -> list[str]:
+        """Names of the signals that the evolution is made of."""
+        return evolution_signals(self.spec)
+
+
+def evolution_signals(spec: MixerSpec) -> list[str]:
+    """Names of the signals that A_t is made of."""
+    from mixerlens.design.parts import Sizes
+
+    dim = spec.kind("system").state(spec, spec.state_dim)  # type: ignore[attr-defined]
+    declared = spec.kind("evolution").signals(Sizes(spec.heads, dim, spec.micro_steps), spec.evolution.options)
+    return [signal.name for signal in declared]
+
+
+def _numbered(dynamics: Dynamics, number: int) -> Dynamics:
+    """Dynamics of one token that has this number in its sequence."""
+
+    def one(d: CoefficientDynamics) -> CoefficientDynamics:
+        return replace(d, evolution=number_at(d.evolution, number))
+
+    if isinstance(dynamics, CoefficientSum):
+        return replace(dynamics, parts=tuple(one(d) for d in dynamics.parts))
+    return one(dynamics)
+
+
+def _in_one_unit(
+    dynamics: Dynamics, assembly: Assembly, state: State
+) -> tuple[Dynamics, tuple[Held, ...] | None, Tensor | None]:
+    """This token's dynamics and the state so far in the larger of their units; what it is, None where all are 1."""
+    unit = assembly.log_unit
+    if not isinstance(dynamics, CoefficientDynamics) or (state.unit is None and not bool(unit.any())):
+        return dynamics, state.held, None
+    unit = unit.detach()
+    old = torch.zeros_like(unit) if state.unit is None else state.unit
+    if state.held is None:
+        return dynamics, None, unit
+    common = torch.maximum(unit, old)
+    return in_unit(dynamics, unit - common), rescaled(state.held, old - common), common
+
+
+def _normed(y: Tensor, kind: str, epsilon: float) -> Tensor:
+    """Each head's output with root mean square 1, or mean 0 and variance 1."""
+    if kind == "layer":
+        y = y - y.mean(-1, keepdim=True)
+    size = (y.real.square() + y.imag.square() if y.is_complex() else y.square()).mean(-1, keepdim=True)
+    return y * torch.rsqrt(size + epsilon)
+
+
+def _rows(signal: Signal) -> int:
+    """Numbers a token that are projected for this signal."""
+    return signal.heads * prod(signal.shape)
