@@ -16,12 +16,13 @@ from .inspect import inspect
 from .report import report
 from .reproduce import reproduce
 from .spectrum import spectrum
+from .tasks import tasks
 from .usage import OneLineGroup
 from .verb import verb
 from .verify import verify
 from .waves import waves
 
-VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, reproduce, bench_tasks, doctor)
+VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, reproduce, tasks, bench_tasks, doctor)
 
 app = typer.Typer(
     name="mixerlens",
