@@ -10,12 +10,18 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.measures.parts import dynamics_of
 from mixerlens.measures.record import Record
+from mixerlens.principles.dsf import dsf
+from mixerlens.principles.eigenvalues import eigenvalues
 from mixerlens.principles.normalization import normalization
 from mixerlens.principles.readout import readout
+from mixerlens.principles.retention import retention
 
 MEASURES: dict[str, Callable[..., Record]] = {
     "readout": readout,
     "normalization": normalization,
+    "retention": retention,
+    "dsf": dsf,
+    "eigenvalues": eigenvalues,
 }
 
 
