@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from mixerlens.composition import Mixer
 from mixerlens.design.parts import SLOTS, Pieces
+from mixerlens.design.parts.evolution.decay import Decay
 from mixerlens.design.signals import Signal
 from mixerlens.design.spec import MixerSpec, Part
 from mixerlens.design.values import unknown
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.evolution import Evolution, Identity
+from mixerlens.families.exponentials import held
 from mixerlens.shapes import spread, wide
 from mixerlens.support import Support
 
@@ -34,7 +35,7 @@ def assemble(
     length: int | None = None,
     start: int = 0,
     before: Mapping[str, Inexact[Tensor, "*axes"]] | None = None,
-    segments: Tensor | None = None,
+    log_unit: Float[Tensor, "#batch 1 #heads"] | None = None,
 ) -> Mixer:
     """The dynamics of a specification.
 
@@ -47,7 +48,7 @@ def assemble(
 
     Raises InputError for signals that are missing, unknown, of the wrong shape or outside what the equation allows.
     """
-    return Assembly(spec, signals, length=length, start=start, before=before, segments=segments).mixer()
+    return Assembly(spec, signals, length=length, start=start, before=before, log_unit=log_unit).mixer()
 
 
 class Assembly:
@@ -61,9 +62,11 @@ class Assembly:
         length: int | None = None,
         start: int = 0,
         before: Mapping[str, Tensor] | None = None,
-        segments: Tensor | None = None,
+        log_unit: Tensor | None = None,
     ) -> None:
-        self.spec, self.length, self.start, self.segments = spec, length, start, segments
+        self.spec, self.length, self.start = spec, length, start
+        self.log_unit = log_unit  # of b: scaling "exp" sets it where it is not given
+        self.span = 0.0  # of the exponents in b and the floor: the query is widened where they need it
         declared = spec.all_signals
         for name in given:
             if name not in declared:
@@ -75,7 +78,7 @@ class Assembly:
             )
         self._given = {name: _full(declared[name], given[name]) for name in declared if name in given}
         self._before = before
-        self.dim = spec.kind("system").state(spec, spec.state_dim)  # type: ignore[attr-defined]
+        self.dim = spec.evolving_dim
 
     @cached_property
     def previous(self) -> Assembly | None:
@@ -88,8 +91,6 @@ class Assembly:
     def time(self) -> int:
         """Tokens of this call."""
         found = {x.shape[1] for name, x in self._given.items() if self.spec.all_signals[name].dynamics} - {1}
-        if self.segments is not None:
-            found.add(self.segments.shape[1])
         if self.length is not None:
             found.add(self.length)
         if len(found) > 1:
@@ -149,20 +150,31 @@ class Assembly:
         entry = kind.entry(self, options)
         return entry.to(self.dtype.to_complex() if entry.is_complex() else self.dtype)
 
-    @cached_property
-    def log_unit(self) -> Tensor:
-        """The logarithm of what was divided out of b, (batch, 1, heads); a scaling sets it before eta is built."""
-        return torch.zeros(1, 1, 1, dtype=torch.float64, device=self.device)
-
     @property
     def support(self) -> Support:
         part = self.spec.support
-        found = SLOTS["support"][part.kind].build(self, part.options)
-        return replace(found, segments=self.segments)
+        return SLOTS["support"][part.kind].build(self, part.options)
 
     def evolution(self, part: Part, pieces: Pieces) -> Pieces:
         """What this evolution makes of query and key."""
         return SLOTS["evolution"][part.kind].build(self, part.options, pieces)
+
+    def scaling(self) -> Tensor | None:
+        """b, (batch, time, heads), or with a dimension axis behind; None for 1."""
+        part = self.spec.scaling
+        return SLOTS["scaling"][part.kind].build(self, part.options)
+
+    def decay(self) -> Decay:
+        """The decay of the evolution. Raises InputError for a kind that has none of its own."""
+        part = self.spec.evolution
+        found = SLOTS["evolution"][part.kind].decay
+        if found is None:
+            having = [name for name, kind in SLOTS["evolution"].items() if kind.decay is not None]
+            raise InputError(
+                f"evolution.kind: {part.kind} has no decay, which scaling {self.spec.scaling.kind} and system "
+                f"{self.spec.system.kind} may need: choose from {', '.join(having)}"
+            )
+        return found(self, part.options)
 
     def inner(self, part: Part, pieces: Pieces) -> Evolution:
         """An evolution inside another. Raises InputError for a kind that does more than to move the state."""
@@ -174,12 +186,11 @@ class Assembly:
     def dynamics(self, query: Tensor, key: Tensor) -> CoefficientDynamics:
         """One system with this query and key, and all other parts of the specification."""
         spec = self.spec
-        b = SLOTS["scaling"][spec.scaling.kind].build(self, spec.scaling.options)
-        written, scaling = _fold(key, b)
+        written, scaling = _fold(key, self.scaling())
         pieces = self.evolution(spec.evolution, Pieces(query, key, written, scaling, Identity()))
         normalizer = SLOTS["normalizer"][spec.normalizer.kind].build(self, spec.normalizer.options)
         return CoefficientDynamics(
-            pieces.query,
+            held(self.span, pieces.query, "log inputs"),
             pieces.written,
             pieces.evolution,
             scaling=pieces.scaling,

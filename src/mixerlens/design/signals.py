@@ -97,7 +97,7 @@ class Signal:
             raise InputError(f"signal {self.name}: an initial value lies outside ({low:g}, {high:g})")
         return raw
 
-    def initial(self, generator: torch.Generator | None = None) -> Float[Tensor, heads *shape] | None:
+    def initial(self, generator: torch.Generator | None = None) -> Float[Tensor, heads * shape] | None:
         """What a parameter, or the bias of a projection, starts at: float64; None: a projection without bias.
 
         Raises InputError for a parameter that has neither an init nor a function.
@@ -118,7 +118,7 @@ class Signal:
         return FUNCTIONS[self.function].make(self.heads, self.shape, self._arguments, tokens)
 
     @property
-    def _arguments(self) -> dict[str, float]:
+    def _arguments(self) -> dict[str, Any]:
         known = FUNCTIONS[self.function].options if self.function else {}
         return {name: self.arguments.get(name, option.default) for name, option in known.items()}
 
@@ -137,7 +137,7 @@ def _range(name: str) -> tuple[float, float]:
 
 
 def read_changes(field_name: str, given: Any) -> dict[str, dict[str, Any]]:
-    """What a specification's ``signals`` says: {name: {source, transform, norm, scale, init, function, ...}}, checked."""
+    """What a specification's ``signals`` says, checked: {name: {source, transform, norm, scale, init, ...}}."""
     changes = {}
     for name, change in mapping(field_name, given).items():
         where = f"{field_name}.{name}"

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+from mixerlens.design.functions import FUNCTIONS
 from mixerlens.design.parts import SLOTS, Kind, Sizes, options_of
+from mixerlens.design.parts.systems import SYSTEMS, System
 from mixerlens.design.signals import Signal, collect, read_changes
 from mixerlens.design.transforms import FEATURES, NORMS
 from mixerlens.design.values import Option, choice, flag, integer, mapping, number, text, unknown
@@ -41,7 +43,7 @@ class Vector:
     features: the transform, see ``transforms.FEATURES``. norm: none, l2, rms, sum. scale: a number or
     "inverse_sqrt_dim". heads: head groups, all heads where None. gate: none, or a signal NAME_gate that multiplies the
     vector by one number ("number") or one a dimension ("vector"). imaginary: a second signal NAME_imag holds imaginary
-    parts. function: of a constant or position; deviation: of a parameter's normal initial values.
+    parts. function, arguments: of a constant or position; deviation: of a parameter's normal initial values.
     """
 
     source: str = "projection"
@@ -52,6 +54,7 @@ class Vector:
     gate: str = "none"
     imaginary: bool = False
     function: str | None = None
+    arguments: dict[str, float] = field(default_factory=dict)
     deviation: float = 1.0
 
     def signals(self, name: str, dim: int, heads: int, micro_steps: int = 1) -> list[Signal]:
@@ -65,7 +68,7 @@ class Vector:
         shape = (dim,) if micro_steps == 1 else (micro_steps, dim)
         common = {"shape": shape, "heads": groups, "source": self.source, "dynamics": name != "value"}
         if self.source in ("constant", "position"):
-            common |= {"function": self.function or "one"}
+            common |= {"function": self.function or "one", "arguments": self.arguments}
         if self.source == "parameter":
             common |= {"init": normal(self.deviation)}
         own = {"transform": self.features, "norm": self.norm, "scale": scale}
@@ -87,14 +90,15 @@ _VECTOR = {
     "heads": integer(none=True),
     "gate": choice("none", "number", "vector"),
     "imaginary": flag,
-    "function": lambda where, x: None if x is None else text(where, x),
+    "function": lambda where, x: None if x is None else choice(*FUNCTIONS)(where, x),
+    "arguments": lambda where, x: {name: number()(f"{where}.{name}", y) for name, y in mapping(where, x).items()},
     "deviation": number(0),
 }
 
 
 @dataclass(frozen=True)
 class MixerSpec:
-    """A token mixer: u_jj = b_j k_j, u_ij = A_i u_{i-1,j}, alpha_ij = phi(q_i^T u_ij) / eta_i, y_i = sum_j alpha_ij v_j.
+    """A mixer: u_jj = b_j k_j, u_ij = A_i u_{i-1,j}, alpha_ij = phi(q_i^T u_ij) / eta_i, y_i = sum_j alpha_ij v_j.
 
     name: any text. heads, dim (of query and key, a head), width (of the value, a head).
     query, key, value: `Vector`s. evolution A, scaling b, readout phi, normalizer eta: `Part`s, as are system (how many
@@ -136,7 +140,11 @@ class MixerSpec:
             object.__setattr__(self, name, read_part(name, name, getattr(self, name)))
         object.__setattr__(self, "signals", read_changes("signals", self.signals))
         _ = self.all_signals
-        self.kind("system").check(self)
+        entering = [name for name, kind in SLOTS["evolution"].items() if kind.entry is not None]
+        if self.key.source == "evolution" and self.evolution.kind not in entering:
+            raise unknown("key.source: evolution, which needs evolution.kind", self.evolution.kind, entering)
+        for slot in SLOTS:
+            self.kind(slot).check(self)
 
     def kind(self, slot: str) -> Kind:
         """What stands behind the part of this slot."""
@@ -159,19 +167,29 @@ class MixerSpec:
             )
         return sizes.pop()
 
+    @property
+    def evolving_dim(self) -> int:
+        """Dimensions that the evolution acts on: those of query and key, or of the slots that they read."""
+        system = SYSTEMS[self.system.kind]
+        assert isinstance(system, System)
+        return system.state(self.system.options, self.state_dim)
+
     @cached_property
     def all_signals(self) -> dict[str, Signal]:
         """Every signal by name."""
-        sizes = Sizes(self.heads, self.state_dim, self.micro_steps)
-        declared = [
+        vectors = (
             *self.query.signals("query", self.dim, self.heads),
             *self.key.signals("key", self.dim, self.heads, self.micro_steps),
+        )
+        sizes = Sizes(self.heads, self.state_dim, vectors)
+        declared = [
+            *vectors,
             *self.value.signals("value", self.width, self.heads * self.micro_steps),
         ]
         for slot in ("system", "positions", "evolution", "scaling", "normalizer", "readout"):
             kind, inner = self.kind(slot), sizes
             if slot in ("evolution", "scaling"):
-                inner = replace(sizes, dim=self.kind("system").state(self, sizes.dim))
+                inner = replace(sizes, dim=self.evolving_dim)
             declared += kind.signals(inner, getattr(self, slot).options)
         if self.gate.kind != "none":
             shape = (self.width,) if self.gate.options["per"] == "channel" else ()
@@ -195,7 +213,9 @@ class MixerSpec:
                 if x != default:
                     told[f.name] = _short(f.name, x)
             elif isinstance(x, Vector):
-                changed = {v.name: getattr(x, v.name) for v in fields(x) if getattr(x, v.name) != v.default}
+                changed = {
+                    v.name: getattr(x, v.name) for v in fields(x) if getattr(x, v.name) != getattr(Vector(), v.name)
+                }
                 if changed:
                     told[f.name] = changed
             elif f.name in ("name", "heads", "dim", "width") or x:
@@ -223,7 +243,7 @@ def _vector(where: str, given: Any) -> Vector:
 
 
 def read_part(where: str, slot: str, given: Any) -> Part:
-    """A part of a slot from a `Part`, a kind's name, or a mapping with ``kind``; options checked, defaults filled in."""
+    """A part of a slot from a `Part`, a kind's name, or a mapping with ``kind``; options checked, defaults filled."""
     if isinstance(given, Part):
         kind, options = given.kind, dict(given.options)
     elif isinstance(given, str):

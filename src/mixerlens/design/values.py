@@ -64,12 +64,12 @@ def number(low: float = -math.inf, high: float = math.inf, *, words: Collection[
     def check(field: str, value: Any) -> float | str:
         if isinstance(value, str) and value in words:
             return value
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not fits or not math.isfinite(value) or not low <= value <= high:
+        given = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        if not math.isfinite(given) or not low <= given <= high:
             span = "" if low == -math.inf and high == math.inf else f" from {low:g} to {high:g}"
             other = f" or one of {', '.join(sorted(words))}" if words else ""
             raise InputError(f"{field}: {value!r:.60} must be a finite number{span}{other}")
-        return float(value)
+        return float(given)
 
     return check
 

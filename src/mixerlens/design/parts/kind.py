@@ -14,18 +14,20 @@ from mixerlens.evolution import Evolution
 
 if TYPE_CHECKING:
     from mixerlens.design.assembly import Assembly
+    from mixerlens.design.parts.evolution.decay import Decay
     from mixerlens.design.signals import Signal
+    from mixerlens.design.spec import MixerSpec
 
 Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the shapes of signals depend on: heads, dimensions of query and key, writes a token."""
+    """What signals depend on: heads, dimensions of query and key, and the signals of query and key themselves."""
 
     heads: int
     dim: int
-    micro_steps: int = 1
+    vectors: tuple[Signal, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ def no_signals(sizes: Sizes, options: Options) -> Iterable[Signal]:
     return ()
 
 
+def no_check(spec: MixerSpec) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of a slot.
@@ -54,7 +60,8 @@ class Kind:
     says: what it is, in one line. options: by name. signals(sizes, options): what it needs. build(assembly, options,
     ...): what it makes of them; the arguments behind are the slot's. plain: an evolution that leaves query and key as
     they are, so that others can be put around it. entry(assembly, options): the key of an evolution that says itself
-    what enters.
+    what enters. decay(assembly, options): the a_t of one that has some. check(spec): raises InputError for other parts
+    of the specification that this kind cannot go with.
     """
 
     name: str
@@ -64,6 +71,8 @@ class Kind:
     signals: Callable[[Sizes, Options], Iterable[Signal]] = no_signals
     plain: bool = False
     entry: Callable[[Assembly, Options], Tensor] | None = None
+    decay: Callable[[Assembly, Options], Decay] | None = None
+    check: Callable[[MixerSpec], None] = no_check
 
 
 def table(*kinds: Kind) -> dict[str, Kind]:

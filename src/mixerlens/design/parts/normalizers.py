@@ -10,6 +10,7 @@ from mixerlens.design.inits import constant
 from mixerlens.design.parts.kind import Kind, Options, Sizes, table
 from mixerlens.design.signals import Signal
 from mixerlens.design.values import Option, choice, number
+from mixerlens.errors import InputError
 from mixerlens.normalizer import NoNormalizer, Normalizer, PerToken, RowSum, RowSumFloor, RowSumSink
 from mixerlens.shapes import wide
 
@@ -32,7 +33,15 @@ def _sink_signals(sizes: Sizes, o: Options) -> list[Signal]:
 
 def _floor(a: Assembly, o: Options) -> Normalizer:
     """In the unit of b: what was divided out of e^i is divided out of the floor, which leaves alpha as it is."""
-    return RowSumFloor(torch.exp(-a.log_unit) * o["floor"])
+    level = torch.full((1, 1, 1), o["floor"], dtype=torch.float64, device=a.device)
+    return RowSumFloor(level if a.log_unit is None else torch.exp(-a.log_unit) * level)
+
+
+def _sink(a: Assembly, o: Options) -> Normalizer:
+    sink = a["sink"]
+    if sink.shape[:2] != (1, 1):
+        raise InputError(f"signal sink: shape {tuple(sink.shape)} must be (heads,): one score for all tokens")
+    return RowSumSink(sink.flatten())
 
 
 NORMALIZERS = table(
@@ -41,7 +50,7 @@ NORMALIZERS = table(
     Kind(
         "row_sum_sink",
         "eta_i = sum_j phi(q_i^T u_ij) + s, s a learned score's a head",
-        lambda a, o: RowSumSink(a["sink"].flatten()),
+        _sink,
         {},
         _sink_signals,
     ),

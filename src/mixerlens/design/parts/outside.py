@@ -34,7 +34,7 @@ GATES = table(
     Kind("none", "the output is not gated", _outside),
     *(
         Kind(name, f"y times {name}(W x), a number a channel or a head", _outside, _PER)
-        for name in ("sigmoid", "silu", "relu", "identity")
+        for name in ("sigmoid", "silu", "gelu", "relu", "identity")
     ),
 )
 OUTPUT_NORMS = table(

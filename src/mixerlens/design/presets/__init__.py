@@ -13,7 +13,7 @@ from mixerlens.design.presets.delta import DELTA
 from mixerlens.design.presets.linear import LINEAR
 from mixerlens.design.presets.state_space import STATE_SPACE
 from mixerlens.design.spec import MixerSpec
-from mixerlens.design.values import mapping, unknown
+from mixerlens.design.values import unknown
 
 PRESETS: dict[str, dict[str, Any]] = ATTENTION | LINEAR | DELTA | STATE_SPACE
 
@@ -22,5 +22,4 @@ def preset(name: str, **changes: Any) -> MixerSpec:
     """The specification of this name, with fields of `MixerSpec` changed. Raises InputError for an unknown name."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    mapping("preset", changes, MixerSpec.__dataclass_fields__)
-    return MixerSpec(**({"name": name} | PRESETS[name] | changes))
+    return MixerSpec.from_dict({"name": name} | PRESETS[name] | changes)

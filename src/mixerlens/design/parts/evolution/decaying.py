@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ def _diagonal(a: Assembly, o: Options, pieces: Pieces) -> Pieces:
 
 def _diagonal_signals(sizes: Sizes, o: Options) -> list[Signal]:
     found = FORMS[o["decay"]]((sizes.dim,), sizes.heads)
+    if o["grows"]:
+        found = [replace(s, high=math.inf) if s.name in ("log_decay", "rate") else s for s in found]
     if o["frequency"]:
         start = count(0.0, torch.pi)
         told = {"source": "parameter", "init": start}
@@ -78,13 +81,15 @@ SCALAR = Kind(
     lambda sizes, o: FORMS[o["decay"]]((), sizes.heads),
     plain=True,
     entry=lambda a, o: opened(decay_of(a, o["decay"])).unsqueeze(-1).expand(-1, -1, -1, a.dim),
+    decay=lambda a, o: decay_of(a, o["decay"]),
 )
 DIAGONAL = Kind(
     "diagonal",
-    "A_t = diag(a_t): one decay a dimension; with frequency a complex one, which turns",
+    "A_t = diag(a_t): one decay a dimension; with frequency a complex one, which turns; grows allows growth",
     _diagonal,
-    {"decay": option("log_decay"), "frequency": Option(flag, False)},
+    {"decay": option("log_decay"), "frequency": Option(flag, False), "grows": Option(flag, False)},
     _diagonal_signals,
     plain=True,
     entry=lambda a, o: opened(_diagonal_decay(a, o)),
+    decay=_diagonal_decay,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,11 @@ from mixerlens.evolution import Delta
 if TYPE_CHECKING:
     from mixerlens.design.assembly import Assembly
 
-BETA = {"transform": "sigmoid", "init": constant(0.5)}
 
-
-def beta(heads: int, *shape: int) -> Signal:
+def beta(heads: int, *shape: int, low: float = -math.inf) -> Signal:
     """How much of what lies along w is erased: 1 erases all, 2 reflects."""
-    return Signal("beta", shape, heads, **BETA, says="the share of the state along w that is taken off")
+    says = "the share of the state along w that is taken off"
+    return Signal("beta", shape, heads, transform="sigmoid", low=low, init=constant(0.5), says=says)
 
 
 def own_direction(sizes: Sizes, o: Options) -> list[Signal]:
@@ -46,4 +46,5 @@ DELTA = Kind(
     {"direction": Option(choice("key", "own"), "key"), "decay": option("none", none=True)},
     _signals,
     plain=True,
+    decay=lambda a, o: decay_of(a, o["decay"]),
 )

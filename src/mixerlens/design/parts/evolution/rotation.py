@@ -57,4 +57,5 @@ ROTATION = Kind(
     },
     _signals,
     plain=True,
+    decay=lambda a, o: decay_of(a, o["decay"]),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mixerlens.design.parts.kind import Kind, Options, Pieces
-from mixerlens.evolution import Identity
 
 
 def _build(a: object, options: Options, pieces: Pieces) -> Pieces:
@@ -11,4 +10,3 @@ def _build(a: object, options: Options, pieces: Pieces) -> Pieces:
 
 
 IDENTITY = Kind("identity", "A_t = I: nothing is forgotten, positions are not seen", _build, plain=True)
-STILL = Identity()
