@@ -67,10 +67,13 @@ def reproduce(
         return True
     import torch
 
-    from ..reproduce import page as pages
+    from ..reproduce.page import to_text
     from ..reproduce.study import document
 
     chosen = _known(study, STUDIES)
+    pages = chosen.pages
+    if report is not None and not hasattr(pages, "html"):
+        raise InputError(f"the study {study} has no pictures: write its page with --page")
     folder = None if data is None else os.fspath(data)
     cells = chosen.cells(scale, _names(only), _seeds(seeds), _names(sets), folder, to_run=not stored)
     store = Store(output / study / scale)
@@ -96,7 +99,7 @@ def reproduce(
     if page is not None:
         _keep(page, found, store.folder)
         write_whole(page, pages.markdown(found))
-        write_whole(page.with_suffix(".json"), pages.to_text(found))
+        write_whole(page.with_suffix(".json"), to_text(found))
     if report is not None:
         write_whole(report, pages.html(found))
     if json:
@@ -147,12 +150,14 @@ def _seeds(given: str | None) -> list[int] | None:
 def _list(studies: dict[str, Study], scale: str, output: Path, data: Path | None, json: bool) -> None:
     """No set needs to be there: only names are listed, and a cell is counted by its file."""
     from ..reproduce.store import Store
-    from ..reproduce.study import SCALES
 
-    if scale not in SCALES:
-        raise InputError(f"--scale {scale}: choose from {', '.join(SCALES)}")
+    scales = list(dict.fromkeys(known for each in studies.values() for known in each.scales))
+    if scale not in scales:
+        raise InputError(f"--scale {scale}: choose from {', '.join(scales)}")
     rows: list[dict[str, Any]] = []
     for name, each in studies.items():
+        if scale not in each.scales:
+            continue
         store = Store(output / name / scale)
         for key, entry in each.tables.items():
             names = entry.sets.get(scale, ())

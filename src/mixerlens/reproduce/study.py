@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from ..data import SETS, present
@@ -11,28 +12,37 @@ from ..errors import InputError
 from . import classifiers, rings, seen
 from .store import SCHEMA, Cell
 
-__all__ = ["SCALES", "STUDIES", "Study", "Table", "document"]
-
-SCALES = tuple(classifiers.RECIPES)
+__all__ = ["STUDIES", "Study", "Table", "document"]
 
 
 @dataclass(frozen=True)
 class Table:
     """title: what it answers. seeds: unless others are asked for. cells: (scale, sets, seeds, data folder) to cells;
-    sets: the real sets it is about, by scale, empty where it draws its own sequences."""
+    sets: the real sets it is about, by scale, empty where it draws its own sequences. check(set, folder): raises
+    InputError for a set whose files are missing."""
 
     title: str
     seeds: tuple[int, ...]
     cells: Callable[[str, Sequence[str], Sequence[int], str | None], list[Cell]]
-    sets: dict[str, tuple[str, ...]]
+    sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    check: Callable[[str, str | None], object] = lambda name, folder: None
 
 
 @dataclass(frozen=True)
 class Study:
-    """tables by name, in the order they are run."""
+    """tables by name, in the order they are run. scales: the first one is what is run unless another is asked for.
+    page: the module of this package that writes the study's page: markdown(document), brief(document) and, where it
+    has pictures, html(document)."""
 
     title: str
     tables: dict[str, Table]
+    scales: tuple[str, ...]
+    page: str
+
+    @property
+    def pages(self) -> Any:
+        """The module that writes the page."""
+        return import_module(f"{__package__}.{self.page}")
 
     def sets(self, scale: str) -> tuple[str, ...]:
         """Every real set of a scale, each once."""
@@ -55,13 +65,14 @@ class Study:
         that brings them.
         """
         for kind, names, allowed in (
-            ("scale", [scale], SCALES),
+            ("scale", [scale], self.scales),
             ("table", only or [], tuple(self.tables)),
             (f"set of scale {scale}", sets or [], self.sets(scale)),
         ):
             unknown = [name for name in names if name not in allowed]
             if unknown:
-                raise InputError(f"{unknown[0]!r} is no {kind} of this study; choose from {', '.join(allowed)}")
+                choices = f"choose from {', '.join(allowed)}" if allowed else "it has none, all is drawn"
+                raise InputError(f"{unknown[0]!r} is no {kind} of this study; {choices}")
         if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0):
             raise InputError(f"seeds must be different numbers from 0 on, not {list(seeds)}")
         found = []
@@ -73,7 +84,7 @@ class Study:
                     if (each in sets if sets is not None else SETS[each].fetched or present(each, folder))
                 ]
                 for each in chosen if to_run else ():
-                    classifiers.check(each, folder)
+                    table.check(each, folder)
                 found += table.cells(scale, chosen, seeds or table.seeds, folder)
         return found
 
@@ -93,12 +104,20 @@ STUDIES: dict[str, Study] = {
     "explicit-operator": Study(
         "Do interactions of waves classify real sequences? (arXiv 2604.20595)",
         {
-            seen.TABLE: Table("What each order sees, without training", tuple(range(20)), _seen, {}),
-            classifiers.TABLE: Table("Trained classifiers and controls", (0, 1, 2), classifiers.cells, _by_scale()),
+            seen.TABLE: Table("What each order sees, without training", tuple(range(20)), _seen),
+            classifiers.TABLE: Table(
+                "Trained classifiers and controls", (0, 1, 2), classifiers.cells, _by_scale(), classifiers.check
+            ),
             rings.TABLE: Table(
-                "Are trained rings still waves, and does it matter?", (0, 1, 2), rings.cells, _by_scale(rings.SETS)
+                "Are trained rings still waves, and does it matter?",
+                (0, 1, 2),
+                rings.cells,
+                _by_scale(rings.SETS),
+                classifiers.check,
             ),
         },
+        tuple(classifiers.RECIPES),
+        "page",
     )
 }
 
