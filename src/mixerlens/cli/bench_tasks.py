@@ -67,8 +67,8 @@ def bench_tasks(
 ) -> bool:
     """Train specifications on tasks and compare them over seeds.
 
-    Every finished run is stored at once; an interrupted sweep goes on with the same command. Runs that end with an error
-    are named, and the exit code is 1 then.
+    Every finished run is stored at once; an interrupted sweep goes on with the same command. A run that ends with an
+    error is named, and the exit code is 1 then.
     """
     if figure is not None:
         check_drawable(figure)
@@ -139,9 +139,8 @@ def _show(summary: Summary) -> None:
     show(parameters)
     for cell in summary.cells:
         if cell.diverged:
-            show(
-                f"{cell.spec} on {cell.task}: {cell.diverged} of {len(cell.seeds)} runs diverged; their best look counts"
-            )
+            told = f"{cell.diverged} of {len(cell.seeds)} runs diverged; the best look before it counts"
+            show(f"{cell.spec} on {cell.task}: {told}")
     if summary.missing:
         show(f"missing: {', '.join(summary.missing[:6])}{', ...' if len(summary.missing) > 6 else ''}")
 

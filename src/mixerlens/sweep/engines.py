@@ -102,7 +102,10 @@ def _processes(run: Run, configs: Sequence[RunConfig], workers: int, begun: Star
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet)
+    """Forked from a server that has loaded what a run needs once, and no thread of this process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mixerlens.sweep.training", "mixerlens.design.model"])
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet)
 
 
 def _quiet() -> None:

@@ -32,13 +32,14 @@ class Finished:
 
 
 class Sweep:
-    """Runs, and the folder that keeps each of them from the moment it is finished. run: what computes one.
+    """Runs, and the folder that keeps each of them from the moment it is finished. run: what computes
+    one, `train` unless given.
 
     Raises InputError where one run stands there twice, or none.
     """
 
-    def __init__(self, runs: Sequence[RunConfig], folder: str | os.PathLike[str], *, run: Run = train) -> None:
-        self.runs, self.store, self.compute = list(runs), Store(folder), run
+    def __init__(self, runs: Sequence[RunConfig], folder: str | os.PathLike[str], *, run: Run | None = None) -> None:
+        self.runs, self.store, self.compute = list(runs), Store(folder), run or train
         if not self.runs:
             raise InputError("there is no run in this sweep")
         seen: set[str] = set()

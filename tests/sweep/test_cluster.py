@@ -1,0 +1,66 @@
+"""A Ray cluster of two workers on this machine: nothing lost, nothing counted twice, when one is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mixerlens.errors import InputError
+from mixerlens.sweep import Sweep
+from sweep.doubles import configs, quick, result
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """No cluster of somebody else's, no statistics; what a test started ends with it."""
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    yield ray
+    ray.shutdown()
+
+
+def test_a_killed_worker_loses_nothing_and_nothing_counts_twice(own, tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    runs = configs(5, options={"marks": str(marks)})
+
+    def run(one):
+        """The first time a run of seed 1 is half done its process is killed; that of seed 3 always fails."""
+        tries = Path(one.options["marks"])
+        number = len(list(tries.glob(f"{one.id}-*")))
+        (tries / f"{one.id}-{number}").write_text(str(os.getpid()))
+        time.sleep(0.1)
+        if one.seed == 1 and number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if one.seed == 3:
+            raise InputError("not this one")
+        return result(one)
+
+    found = Sweep(runs, tmp_path / "ray", run=run).run("ray", workers=2)
+    tries = {one.seed: sorted(marks.glob(f"{one.id}-*")) for one in runs}
+    assert [len(tries[seed]) for seed in range(5)] == [1, 2, 1, 1, 1]
+    killed, second = (path.read_text() for path in tries[1])
+    assert killed != second
+    assert found.computed == 4 and [line.split(": ", 1)[1] for line in found.failures] == ["InputError: not this one"]
+    expected = Sweep(runs, tmp_path / "here", run=quick).run()
+    assert found.rows == [row for row in expected.rows if row["seed"] != 3]
+    assert len(list((tmp_path / "ray" / "runs").iterdir())) == 4
+    assert not own.is_initialized()
+    pids = {int(path.read_text()) for path in marks.iterdir()}
+    deadline = time.monotonic() + 20
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
