@@ -53,22 +53,39 @@ def build(config: RunConfig) -> tuple[Task[Any], nn.Module]:
     )
 
 
-def train(config: RunConfig, progress: Callable[[int, int], None] = lambda done, total: None) -> RunResult:
+def train(
+    config: RunConfig,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    watch: Callable[[int, float, float], None] | None = None,
+    inspect: Callable[[Task[Any], nn.Module], object] | None = None,
+) -> RunResult:
     """Train one model and measure it.
 
     A loss or a gradient that is not finite ends the training as "diverged": the best look before it is what is tested.
     The same configuration gives the same result to the last bit on the same machine and versions; torch's own random
     state and number of threads are left as they were. progress: called with the steps done and their number, at each
-    look.
+    look. watch: called at every step with its number, its loss and the gradient's norm before clipping, also at a step
+    that diverges. inspect: called at the end with the task and the model of the best look, in eval mode and without
+    gradients; neither may change the model.
 
     Raises InputError as ``build``, UnsupportedError without accelerate.
     """
     with _alone():
         task, model = build(config)
-        return _train(config, task, model, progress)
+        result = _train(config, task, model, progress, watch)
+        if inspect is not None:
+            with torch.no_grad():
+                inspect(task, model.eval())
+        return result
 
 
-def _train(config: RunConfig, task: Task[Any], model: nn.Module, progress: Callable[[int, int], None]) -> RunResult:
+def _train(
+    config: RunConfig,
+    task: Task[Any],
+    model: nn.Module,
+    progress: Callable[[int, int], None],
+    watch: Callable[[int, float, float], None] | None,
+) -> RunResult:
     clock, cpu = time.monotonic(), time.process_time()
     accelerator = _accelerator()
     optimizer = _optimizer(model, config)
@@ -84,8 +101,10 @@ def _train(config: RunConfig, task: Task[Any], model: nn.Module, progress: Calla
         loss = float(found.detach())
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(found)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+        norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip))
+        if watch is not None:
+            watch(step, loss, norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             status, step = "diverged", step - 1
             break
         optimizer.step()
