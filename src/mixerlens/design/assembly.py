@@ -144,9 +144,7 @@ class Assembly:
         if self.spec.key.source != "evolution":
             return self.vector("key")
         kind, options = self.spec.kind("evolution"), self.spec.evolution.options
-        if kind.entry is None:
-            entering = [n for n, k in SLOTS["evolution"].items() if k.entry is not None]
-            raise unknown("key.source: evolution", kind.name, entering)
+        assert kind.entry is not None  # the specification has checked it
         entry = kind.entry(self, options)
         return entry.to(self.dtype.to_complex() if entry.is_complex() else self.dtype)
 
@@ -169,18 +167,13 @@ class Assembly:
         part = self.spec.evolution
         found = SLOTS["evolution"][part.kind].decay
         if found is None:
-            having = [name for name, kind in SLOTS["evolution"].items() if kind.decay is not None]
-            raise InputError(
-                f"evolution.kind: {part.kind} has no decay, which scaling {self.spec.scaling.kind} and system "
-                f"{self.spec.system.kind} may need: choose from {', '.join(having)}"
-            )
+            having = ", ".join(name for name, kind in SLOTS["evolution"].items() if kind.decay is not None)
+            needing = f"scaling {self.spec.scaling.kind} or system {self.spec.system.kind}"
+            raise InputError(f"evolution.kind: {part.kind} has no decay, which {needing} is made of; {having} have one")
         return found(self, part.options)
 
     def inner(self, part: Part, pieces: Pieces) -> Evolution:
-        """An evolution inside another. Raises InputError for a kind that does more than to move the state."""
-        if not SLOTS["evolution"][part.kind].plain:
-            plain = [name for name, kind in SLOTS["evolution"].items() if kind.plain]
-            raise unknown("evolution.inner.kind", part.kind, plain)
+        """An evolution inside another."""
         return self.evolution(part, pieces).evolution
 
     def dynamics(self, query: Tensor, key: Tensor) -> CoefficientDynamics:

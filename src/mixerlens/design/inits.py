@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.design.values import REQUIRED, Option, mapping, number, unknown
+from mixerlens.errors import InputError
 
 Draw = Callable[[tuple[int, ...], torch.Generator | None, dict[str, float]], Tensor]
 
@@ -78,11 +79,11 @@ class Init:
         options = {}
         for name, option in known.items():
             if name not in given and option.default is REQUIRED:
-                raise unknown(where, f"{kind} without {name}", [f"{kind} {{{', '.join(known)}}}"])
+                raise InputError(f"{where}: {kind} needs {', '.join(known)}: {name} is missing")
             options[name] = option.check(f"{where}.{name}", given.get(name, option.default))
         low, high = options.get("low", 0.0), options.get("high", 0.0)
         if kind == "log_uniform" and (low * high <= 0):
-            raise unknown(where, f"log_uniform from {low:g} to {high:g}", ["two numbers of one sign, not 0"])
+            raise InputError(f"{where}: log_uniform from {low:g} to {high:g}: two numbers of one sign, not 0")
         return Init(kind, options)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:

@@ -23,6 +23,7 @@ from mixerlens.design.values import choice, integer, mapping, number, unknown
 from mixerlens.errors import InputError
 
 SOURCES = ("projection", "parameter", "position", "constant")
+LARGEST_SIGNAL = 2**24
 CHANGES = ("source", "transform", "norm", "scale", "init", "function", "arguments", "heads")
 
 
@@ -93,8 +94,8 @@ class Signal:
             raise InputError(f"signal {self.name}: {made} has no inverse, so it cannot start at a value: drop its init")
         raw = inverse(value / self.scale)
         if not bool(torch.isfinite(raw).all()):
-            low, high = self.bounds
-            raise InputError(f"signal {self.name}: an initial value lies outside ({low:g}, {high:g})")
+            (low, high), told = self.bounds, "" if self.init is None else f" of {self.init.to_dict()}"
+            raise InputError(f"signal {self.name}: an initial value{told} lies outside ({low:g}, {high:g})")
         return raw
 
     def initial(self, generator: torch.Generator | None = None) -> Float[Tensor, heads * shape] | None:
@@ -109,6 +110,13 @@ class Signal:
         if self.function is None:
             raise InputError(f"signal {self.name}: a parameter needs an init: where shall it start?")
         return self.raw(self.at(0, 1)[0, 0].expand(self.heads, *self.shape).clone())
+
+    def example(self, generator: torch.Generator, batch: int, time: int) -> Float[Tensor, "#batch #time heads *_"]:
+        """Values as at the start of training, for seeded normal tokens; of what is trained."""
+        lead = (batch, time) if self.source == "projection" else (1, 1)
+        raw = self.initial(generator)
+        noise = torch.randn(*lead, self.heads, *self.shape, dtype=torch.float64, generator=generator)
+        return self(noise if raw is None else raw + noise * (self.source == "projection"))
 
     def at(self, start: int, stop: int, device: torch.device | str | None = None) -> Float[Tensor, "1 time heads *_"]:
         """The values of a position or constant for the tokens start <= t < stop: (1, time | 1, heads | 1, *shape)."""
@@ -174,6 +182,8 @@ def collect(declared: Iterable[Signal], changes: dict[str, dict[str, Any]], head
             shapes = f"{other.shape} and {signal.shape}"
             raise InputError(f"signal {signal.name}: two parts need it with shapes {shapes}: change one of them")
     for name, change in changes.items():
+        if not set(found) - {"query", "key", "value"}:
+            raise InputError(f"signals.{name}: the parts of this specification need none but query, key and value")
         if name not in found:
             raise unknown("signals", name, [n for n in found if n not in ("query", "key", "value")])
         if name in ("query", "key", "value"):
@@ -203,12 +213,17 @@ def _check(signal: Signal, heads: int) -> None:
     where = f"signal {signal.name}"
     if heads % signal.heads:
         raise InputError(f"{where}: {signal.heads} head groups do not divide {heads} heads")
+    numbers = signal.heads * math.prod(signal.value_shape)
+    if numbers > LARGEST_SIGNAL:
+        raise InputError(f"{where}: {numbers} numbers a token, at most {LARGEST_SIGNAL}: lower heads, dim or width")
     if not signal.trained or (signal.source == "parameter" and signal.init is None):
         if signal.function is None:
             wanted = "an init or a function" if signal.source == "parameter" else "a function"
             raise InputError(f"{where}: a {signal.source} needs {wanted}, one of {', '.join(FUNCTIONS)}")
-        if FUNCTIONS[signal.function].positional and signal.source != "position":
-            raise InputError(f"{where}: {signal.function} depends on the token: its source must be position")
+        positional = FUNCTIONS[signal.function].positional
+        if positional != (signal.source == "position"):
+            wanted = "position" if positional else "constant or parameter"
+            raise InputError(f"{where}: with function {signal.function} its source is {wanted}, not {signal.source}")
     if signal.trained and signal.value_shape != signal.shape and signal.name not in ("query", "key"):
         raise InputError(f"{where}: {signal.transform} changes the number of dimensions, which only query and key may")
     low, high = signal.bounds

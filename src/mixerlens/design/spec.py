@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from mixerlens.design.functions import FUNCTIONS
 from mixerlens.design.parts import SLOTS, Kind, Sizes, options_of
 from mixerlens.design.parts.systems import SYSTEMS, System
@@ -142,9 +144,19 @@ class MixerSpec:
         _ = self.all_signals
         entering = [name for name, kind in SLOTS["evolution"].items() if kind.entry is not None]
         if self.key.source == "evolution" and self.evolution.kind not in entering:
-            raise unknown("key.source: evolution, which needs evolution.kind", self.evolution.kind, entering)
+            kinds = ", ".join(entering)
+            raise InputError(f"key.source: evolution {self.evolution.kind} does not say what enters, only {kinds} do")
         for slot in SLOTS:
             self.kind(slot).check(self)
+        self._try()
+
+    def _try(self) -> None:
+        """Assemble two tokens: what parts cannot do together shows here, and not in a training that has begun."""
+        from mixerlens.design.assembly import assemble
+
+        generator = torch.Generator().manual_seed(0)
+        trained = {n: s for n, s in self.all_signals.items() if s.trained and s.dynamics}
+        assemble(self, {n: s.example(generator, 1, 2) for n, s in trained.items()}, length=2)
 
     def kind(self, slot: str) -> Kind:
         """What stands behind the part of this slot."""

@@ -119,6 +119,6 @@ SCALINGS = table(
         "kernel_softmax",
         "b so that each mode's kernel sums to 1 / rate over ``lags`` tokens",
         _softmax_kernel,
-        {"lags": Option(integer()), "epsilon": Option(number(0), 0.0)},
+        {"lags": Option(integer(2)), "epsilon": Option(number(0), 0.0)},
     ),
 )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mixerlens.design.inits import constant, normal
-from mixerlens.design.parts.kind import PART, Kind, Options, Pieces, Sizes
+from mixerlens.design.parts.evolution.inner import INNER, inner_signals
+from mixerlens.design.parts.kind import Kind, Options, Pieces, Sizes
 from mixerlens.design.signals import Signal
-from mixerlens.design.values import Option
 from mixerlens.errors import InputError
 from mixerlens.evolution import Evolution, Identity, ReadBeforeWrite, Trapezoid
 from mixerlens.families.weights import weighted
@@ -19,18 +19,10 @@ from mixerlens.shapes import spread, wide
 if TYPE_CHECKING:
     from mixerlens.design.assembly import Assembly
 
-INNER = {"inner": Option(PART, says="an evolution")}
-
-
-def _inner_signals(sizes: Sizes, o: Options) -> list[Signal]:
-    from mixerlens.design.parts.evolution import EVOLUTIONS
-
-    return list(EVOLUTIONS[o["inner"].kind].signals(sizes, o["inner"].options))
-
 
 def _waiting_signals(sizes: Sizes, o: Options) -> list[Signal]:
     told = {"init": normal(0.1), "says": "how much of its own token the query reads, a dimension"}
-    return [Signal("bonus", (sizes.dim,), sizes.heads, "parameter", **told), *_inner_signals(sizes, o)]
+    return [Signal("bonus", (sizes.dim,), sizes.heads, "parameter", **told), *inner_signals(sizes, o)]
 
 
 def _waiting(a: Assembly, o: Options, pieces: Pieces) -> Pieces:
@@ -45,7 +37,7 @@ def _waiting(a: Assembly, o: Options, pieces: Pieces) -> Pieces:
 
 def _previous(a: Assembly, o: Options, inner: Evolution) -> Evolution | None:
     """What acted at the token before the first: the same map where it is constant, else that of ``before``."""
-    named = [s.name for s in _inner_signals(Sizes(a.spec.heads, a.dim), o)]
+    named = [s.name for s in inner_signals(Sizes(a.spec.heads, a.dim), o)]
     sources = {a.spec.all_signals[name].source for name in named}
     if o["inner"].kind != "delta" and sources <= {"parameter", "constant"}:
         return inner if all(x.shape[1] == 1 for x in inner.tensors().values()) else None
@@ -60,7 +52,7 @@ def _previous(a: Assembly, o: Options, inner: Evolution) -> Evolution | None:
 def _trapezoid_signals(sizes: Sizes, o: Options) -> list[Signal]:
     told = {"transform": "sigmoid", "low": 0, "high": 1, "init": constant(0.5)}
     weight = Signal("trapezoid", (), sizes.heads, **told, says="1: all of a token enters at once, 0: at the next")
-    return [weight, *_inner_signals(sizes, o)]
+    return [weight, *inner_signals(sizes, o)]
 
 
 def _trapezoid(a: Assembly, o: Options, pieces: Pieces) -> Pieces:

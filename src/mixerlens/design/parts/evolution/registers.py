@@ -70,6 +70,6 @@ FENWICK = Kind(
     "fenwick",
     "the past in buckets of doubling length, each read with a weight of its own, for up to ``length`` tokens",
     _fenwick,
-    {"length": Option(integer(), 2048), "decay": option("log_decay", none=True)},
+    {"length": Option(integer(2), 2048), "decay": option("log_decay", none=True)},
     _fenwick_signals,
 )

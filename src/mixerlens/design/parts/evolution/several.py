@@ -9,7 +9,8 @@ from torch import Tensor
 from mixerlens.design.inits import constant
 from mixerlens.design.parts.evolution.decay import FORMS, decay_of, option
 from mixerlens.design.parts.evolution.delta import beta
-from mixerlens.design.parts.kind import PART, Kind, Options, Pieces, Sizes
+from mixerlens.design.parts.evolution.inner import INNER, inner_signals
+from mixerlens.design.parts.kind import Kind, Options, Pieces, Sizes
 from mixerlens.design.signals import Signal
 from mixerlens.design.values import Option, integer
 from mixerlens.errors import InputError
@@ -62,17 +63,12 @@ def _writes(a: Assembly, o: Options, pieces: Pieces) -> Pieces:
 
 
 def _writes_signals(sizes: Sizes, o: Options) -> list[Signal]:
-    from mixerlens.design.parts.evolution import EVOLUTIONS
-
-    inner = EVOLUTIONS[o["inner"].kind]
-    if not inner.plain or "key" in (o["inner"].options.get("direction"), o["inner"].options.get("erase")):
-        raise InputError(
-            f"evolution.inner: {inner.name} {o['inner'].options}: several writes have no one key; take an evolution "
-            "that does not look at it, such as delta with direction own"
-        )
+    kind, options = o["inner"].kind, o["inner"].options
+    if options.get("direction") == "key":
+        raise InputError(f"evolution.inner: {kind} along the key: several writes have no one key; take direction own")
     says = "how strongly each write enters"
     gain = Signal("gain", (o["micro_steps"],), sizes.heads, transform="sigmoid", init=constant(0.5), says=says)
-    return [gain, *inner.signals(sizes, o["inner"].options)]
+    return [gain, *inner_signals(sizes, o)]
 
 
 DELTA_PRODUCT = Kind(
@@ -87,7 +83,7 @@ WRITES = Kind(
     "writes",
     "A_t of the inner evolution, and M writes a token that take nothing off",
     _writes,
-    STEPS | {"inner": Option(PART, says="an evolution")},
+    STEPS | INNER,
     _writes_signals,
     check=_check,
 )
