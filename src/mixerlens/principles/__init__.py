@@ -5,21 +5,37 @@ labels and units, what they mean here, the theorem with its conditions, and the 
 code that runs. Everything is computed in float64, and the same seed gives the same numbers.
 """
 
+from mixerlens.principles import zeros
 from mixerlens.principles.normalization import NormalizationPrinciple, lyapunov, normalization
+from mixerlens.principles.position import PositionPrinciple, position
 from mixerlens.principles.readout import ReadoutPrinciple, readout
 from mixerlens.principles.record import Condition, Counterexample, Principle
 from mixerlens.principles.report import MEASURES, PrincipleReport, measure
+from mixerlens.principles.scaling import ScalingPrinciple, ScoreGrowth, scaling, score_growth
+from mixerlens.principles.selectivity import SelectivityPrinciple, selectivity
+from mixerlens.principles.structure import StructurePrinciple, structure
 
 __all__ = [
     "MEASURES",
     "Condition",
     "Counterexample",
     "NormalizationPrinciple",
+    "PositionPrinciple",
     "Principle",
     "PrincipleReport",
     "ReadoutPrinciple",
+    "ScalingPrinciple",
+    "ScoreGrowth",
+    "SelectivityPrinciple",
+    "StructurePrinciple",
     "lyapunov",
     "measure",
     "normalization",
+    "position",
     "readout",
+    "scaling",
+    "score_growth",
+    "selectivity",
+    "structure",
+    "zeros",
 ]

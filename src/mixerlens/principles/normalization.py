@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from mixerlens.evolution import Delta, Diagonal, Identity, Rotation, Scalar
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumFloor
 from mixerlens.principles.parts import MATRICES, matrices, one_run, spaced, spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
+from mixerlens.principles.zeros import real_roots
 from mixerlens.readout import Polynomial, Relu, Sigmoid
 from mixerlens.shapes import spread
 
@@ -248,17 +250,17 @@ def _positive(d: CoefficientDynamics) -> bool | None:
 
 
 def _never_negative(coefficients: tuple[float, ...]) -> bool | None:
-    """A quadratic by its discriminant; None for a higher degree."""
-    c = [*coefficients]
+    """Exactly, but None for a degree of 4 or more that touches 0, where it may cross or not."""
+    c = [Fraction(x) for x in coefficients]
     while c and c[-1] == 0:
         c.pop()
-    if len(c) <= 1:
-        return not c or c[0] >= 0
-    if len(c) == 2:
+    if not c:
+        return True
+    if len(c) % 2 == 0 or c[-1] < 0:
         return False
-    if len(c) == 3:
-        return c[2] > 0 and c[1] ** 2 <= 4 * c[0] * c[2]
-    return None if len(c) % 2 else False
+    if not real_roots(c):
+        return True
+    return c[1] ** 2 == 4 * c[0] * c[2] if len(c) == 3 else None
 
 
 def _conditions(d: CoefficientDynamics, norm: Tensor, radius: Tensor) -> tuple[Condition, ...]:

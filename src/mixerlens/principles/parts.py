@@ -12,7 +12,9 @@ from torch import Tensor
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 from mixerlens.measures.parts import dynamics_of, one_sequence
-from mixerlens.shapes import at, spread
+from mixerlens.normalizer import NoNormalizer
+from mixerlens.readout import Identity
+from mixerlens.shapes import spread
 
 MATRICES = 1 << 22  # numbers of the dense A_t that are held at once
 
@@ -79,9 +81,6 @@ def impulses(d: CoefficientDynamics) -> Tensor:
 
 def scores(d: CoefficientDynamics, row: int) -> Tensor:
     """q_i^T u_{i,j} of one row over the columns of its support, before phi and eta: (heads, columns)."""
-    from mixerlens.normalizer import NoNormalizer
-    from mixerlens.readout import Identity
-
     plain = replace(d, readout=Identity(), normalizer=NoNormalizer())
     return plain.operator().row(row)[0][:, columns(d, row)]
 
@@ -92,13 +91,9 @@ def columns(d: CoefficientDynamics, row: int) -> list[int]:
     return mask[0, 0, 0].nonzero().flatten().tolist()
 
 
-def token_at(x: Tensor, t: int) -> Tensor:
-    """(1, time | 1, heads, ...) at token t: (heads, ...)."""
-    return at(x, t)[0]
-
-
-def spread_text(values: Tensor, digits: int = 3) -> str:
-    """Numbers of all heads in a few characters: one, or the smallest to the largest."""
+def spread_text(values: Tensor, digits: int = 3, least: float = 0.0) -> str:
+    """Numbers of all heads in a few characters: one, or the smallest to the largest; those up to ``least`` are 0."""
+    values = torch.where(values.abs() <= least, 0, values)
     known = values[~values.isnan()].to(torch.float64)
     if not known.numel():
         return "no number"

@@ -1,0 +1,302 @@
+"""Principle 2, selectivity: how many keys a query can zero while it keeps one, and how it gathers mass on one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mixerlens.dynamics import CoefficientDynamics
+from mixerlens.errors import InputError
+from mixerlens.principles.parts import impulses, keys, last_tokens, one_run, queries, spaced, spread_text
+from mixerlens.principles.record import Condition, Counterexample, Principle
+from mixerlens.principles.zeros import (
+    Rule,
+    alone_rule,
+    cover_probability,
+    keeps_alone,
+    most_nearest,
+    random_keys,
+    zero_set,
+)
+from mixerlens.readout import RealPart
+from mixerlens.reproduce.intervals import wilson
+
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+SAME = 1e-10  # of the largest singular value: directions below it are none
+GONE = 1e-6  # of the size it entered with: an impulse below it is forgotten
+WORDS = {
+    "hyperplane": "a key is zeroed on a hyperplane of queries",
+    "half-space": "a key is zeroed on a half-space of queries",
+    "level": "a key is zeroed where its score is a root of phi",
+    "none": "phi has no zero: every key keeps some mass",
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelectivityPrinciple(Principle):
+    """zeros: the zero set of phi in query space, "hyperplane", "half-space", "level" or "none"; None where unknown.
+
+    Of the last ``keys`` impulses as the last row reads them: directions: rank of what the queries seen can tell apart,
+    (heads,). zeroable: the largest number that one query can zero while it keeps another, (heads,): directions - 1 for
+    a hyperplane and directions for a level, both for keys in general position; 0 for none; for a half-space the
+    largest of ``zeroed``. zeroed: the largest m such that the m latest others can all be zeroed while the target is
+    kept, (heads, targets), exact for these keys; -1 for a target that is zero itself, NaN for a level. alone: share of
+    targets that can be kept with every other zeroed, for exp and sigmoid in the limit of a long query; NaN where no
+    query does that (a soft cap, a polynomial without zeros).
+
+    counts: numbers N of random keys; probability: the share of ``trials`` draws in which one was kept alone, with a
+    95 % interval (low, high), and cover: C(N, n) / 2^N. None where they do not apply.
+    factors: on the norm of the queries; share: of the absolute mass of a row on its largest coefficient, the median
+    over rows, (heads, factors). query_norm: median, (heads,).
+    forgotten: share of the keys whose impulse has shrunk below 1e-6 of what entered: no query finds these, (heads,).
+    """
+
+    zeros: str | None
+    keys: int
+    directions: Tensor
+    zeroable: Tensor
+    zeroed: Tensor = field(repr=False)
+    alone: Tensor
+    counts: tuple[int, ...]
+    trials: int
+    probability: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    cover: tuple[float, ...]
+    factors: tuple[float, ...]
+    share: Tensor
+    query_norm: Tensor
+    forgotten: Tensor
+
+    number: ClassVar[int] = 2
+    title: ClassVar[str] = "Selectivity"
+    headline: ClassVar[str] = "zeroable"
+    wording: ClassVar[str] = "A nonlinear readout enables zeros, by its zero set."
+    theorem: ClassVar[str] = (
+        "A linear phi zeroes n - 1 keys in general position and keeps any other, and no more. relu zeroes a half-space: of "
+        "N random keys one can be kept alone with probability C(N, n) / 2^N, C Cover's count, one half at N = 2 n. exp "
+        "zeroes none; its share of mass on one key goes to 1 with the norm of the query if and only if that key "
+        "is a corner of the convex hull of the keys. A gate in A_t zeroes whole columns, for every query alike."
+    )
+    sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "Cover 1965, doi:10.1109/PGEC.1965.264137")
+    counterexamples: ClassVar[tuple[Counterexample, ...]] = (
+        Counterexample(
+            against="Only a nonlinear readout can set coefficients to zero.",
+            shows="A linear phi on n = 4 numbers zeroes three keys and keeps the fourth: the query solves K q = e_4.",
+            code="""\
+import torch
+from mixerlens import CoefficientDynamics
+
+key = torch.randn(1, 4, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+query = torch.linalg.solve(key[0, :, 0], torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
+row = CoefficientDynamics(query.expand(1, 4, 1, 4), key).operator().row(3)[0, 0]
+assert float(row[:3].abs().max()) < 1e-12 and abs(float(row[3]) - 1) < 1e-12
+""",
+        ),
+        Counterexample(
+            against="A nonlinear readout can select any key.",
+            shows="exp has no zero, and a key halfway between two others never gets more than the larger of them.",
+            code="""\
+import torch
+from mixerlens import families
+
+draw = torch.Generator().manual_seed(0)
+key = torch.randn(1, 3, 1, 2, dtype=torch.float64, generator=draw)
+key[:, 1] = (key[:, 0] + key[:, 2]) / 2
+query = 5 * torch.randn(1000, 1, 1, 2, dtype=torch.float64, generator=draw).expand(-1, 3, -1, -1)
+row = families.softmax_attention(query=query, key=key.expand(1000, -1, -1, -1)).operator().row(2)[:, 0]
+assert bool((row > 0).all()) and bool((row[:, 1] <= row[:, [0, 2]].amax(-1) + 1e-15).all())
+""",
+        ),
+        Counterexample(
+            against="The zero set of relu lets a query keep any key alone.",
+            shows="Whoever zeroes two keys zeroes their sum: no query keeps it alone.",
+            code="""\
+import torch
+from mixerlens.principles import zeros
+
+key = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+key[2] = key[0] + key[1]
+found = [zeros.keeps_alone(key, target, "half-space", [j for j in range(3) if j != target]) for target in range(3)]
+assert found == [True, True, False]
+""",
+        ),
+    )
+    labels: ClassVar[dict[str, str]] = {
+        "zeros": "Where phi is zero: what a query must do to zero a key.",
+        "directions": "Dimensions in which the queries tell these keys apart.",
+        "zeroable": "Most keys that one query can zero while it keeps another.",
+        "zeroed": "How many of the latest other keys can be zeroed while a target is kept, a target each.",
+        "alone": "Share of the targets that can be kept alone.",
+        "probability": "Share of draws of N random keys in which one was kept alone; low and high: 95 %.",
+        "cover": "Cover's count for N keys over 2^N.",
+        "share": "Median share of a row's mass on its largest coefficient, queries longer by each factor.",
+        "query_norm": "Median norm of the queries.",
+        "forgotten": "Share of keys that no query can find any more: gates have zeroed their columns.",
+    }
+    units: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("keys", "zeroable", "zeroed", "counts"), "keys"),
+        "directions": "dimensions",
+        "alone": "share of targets",
+        "probability": "share of draws",
+        "cover": "probability",
+        "share": "share of mass",
+        "forgotten": "share of keys",
+    }
+
+
+def selectivity(
+    mixer: Any,
+    *,
+    sequence: int = 0,
+    longest: int = 256,
+    targets: int = 4,
+    trials: int = 64,
+    factors: tuple[float, ...] = FACTORS,
+    seed: int = 0,
+) -> SelectivityPrinciple:
+    """Principle 2: zeros by linear algebra and linear programmes on the mixer's own keys and on random ones, and the
+    share of mass on one key.
+
+    longest: the latest keys looked at, at most three times the dimensions of a state. targets: keys to be kept, evenly
+    spaced. trials: draws of random keys, by ``seed``. Needs scipy for relu and exp.
+
+    Raises InputError for what is no mixer, a sequence that is not there, or counts below 1.
+    """
+    if targets < 1 or trials < 1 or longest < 1 or not factors:
+        raise InputError("selectivity needs at least one target, one trial, one key and one factor")
+    whole = one_run(mixer, sequence)
+    d = last_tokens(whole, min(longest, max(16, 3 * whole.dim)))
+    u, entered = impulses(d), keys(d)
+    size = entered.norm(dim=-1)
+    forgotten = ((u.norm(dim=-1) <= GONE * size) & (size > 0)).double().mean(-1)
+    kind, rule = zero_set(d.readout), alone_rule(d.readout)
+    if d.dtype.is_complex and kind != "hyperplane":
+        kind = rule = None
+    seen = [_seen(q, k, isinstance(d.readout, RealPart)) for q, k in zip(queries(whole), u, strict=True)]
+    directions = torch.tensor([_rank(k) for k in seen])
+    wanted = spaced(0, d.time, targets)
+    zeroed = torch.full((d.heads, len(wanted)), torch.nan, dtype=torch.float64)
+    alone = torch.full((d.heads,), torch.nan, dtype=torch.float64)
+    if kind == "none":
+        zeroed.zero_()
+    for h, k in enumerate(seen):
+        if rule is None:
+            break
+        found = _on_keys(k, rule, wanted)
+        alone[h] = float((found == d.time - 1).double().mean())
+        zeroed[h] = zeroed[h] if kind == "none" else found
+    counts, hits = _random(kind, directions, trials, seed)
+    bounds = [wilson(hit, trials) for hit in hits]
+    share = torch.stack([_share(whole, factor) for factor in factors], -1)
+    zeroable = _zeroable(kind, directions, zeroed, d.time)
+    return SelectivityPrinciple(
+        zeros=kind,
+        keys=d.time,
+        directions=directions,
+        zeroable=zeroable,
+        zeroed=zeroed,
+        alone=alone,
+        counts=counts,
+        trials=trials,
+        probability=tuple(hit / trials for hit in hits),
+        low=tuple(low for low, _ in bounds),
+        high=tuple(high for _, high in bounds),
+        cover=tuple(cover_probability(n, int(directions.max())) for n in counts),
+        factors=tuple(factors),
+        share=share,
+        query_norm=queries(whole).norm(dim=-1).median(-1).values,
+        forgotten=forgotten,
+        silent="" if kind else f"the zero set of {d.readout!r} is not known here",
+        meaning=_meaning(kind, zeroable, d.time, share, forgotten),
+        conditions=_conditions(d, kind, directions, whole),
+    )
+
+
+def _seen(query: Tensor, key: Tensor, real_part: bool) -> Tensor:
+    """What the span of the queries (time, dim) sees of keys (keys, dim): coordinates in a basis of that span."""
+    if real_part and (query.is_complex() or key.is_complex()):
+        query = torch.cat([query.real, query.imag], -1)  # Re q.k over the reals
+        key = torch.cat([key.real, -key.imag], -1)
+    _, values, basis = torch.linalg.svd(query, full_matrices=False)
+    return key @ basis[values > SAME * values[0]].mT
+
+
+def _rank(keys: Tensor) -> int:
+    values = torch.linalg.svdvals(keys) if keys.numel() else torch.zeros(1)
+    return int((values > SAME * values[0]).sum()) if float(values[0]) > 0 else 0
+
+
+def _on_keys(keys: Tensor, rule: Rule, wanted: list[int]) -> Tensor:
+    """For each wanted target how many of the latest others leave it alone: (targets,); -1 where it is nothing itself.
+
+    A corner is asked for among all others at once, and has none otherwise.
+    """
+    found = []
+    for target in wanted:
+        order = [j for j in reversed(range(len(keys))) if j != target]
+        if rule == "corner":
+            found.append(len(order) if keeps_alone(keys, target, rule, order) else 0)
+        else:
+            found.append(most_nearest(keys, target, rule, order) if keeps_alone(keys, target, rule, []) else -1)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _zeroable(kind: str | None, directions: Tensor, zeroed: Tensor, count: int) -> Tensor:
+    if kind == "hyperplane":
+        return (directions - 1).clamp(0, count - 1).double()
+    if kind == "level":
+        return directions.clamp(0, count - 1).double()
+    if kind == "none":
+        return torch.zeros(len(directions), dtype=torch.float64)
+    return zeroed.amax(-1)
+
+
+def _random(kind: str | None, directions: Tensor, trials: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    dim = int(directions.max())
+    if kind not in ("hyperplane", "half-space") or dim < 1:
+        return (), ()
+    counts = tuple(sorted({dim, math.ceil(1.5 * dim), 2 * dim, math.ceil(2.5 * dim), 3 * dim}))
+    return counts, random_keys(dim, kind, counts, trials, seed)
+
+
+def _share(d: CoefficientDynamics, factor: float, rows: int = 32) -> Tensor:
+    """Median over rows of max_j |alpha_ij| / sum_j |alpha_ij| with queries longer by the factor: (heads,)."""
+    looked = spaced(d.time // 2, d.time, rows)
+    size = replace(d, query=factor * d.query).operator().block(looked, slice(None))[0].abs()
+    return (size.amax(-1) / size.sum(-1)).nanmedian(-1).values
+
+
+def _conditions(
+    d: CoefficientDynamics, kind: str | None, directions: Tensor, whole: CoefficientDynamics
+) -> tuple[Condition, ...]:
+    told = repr(d.readout)
+    full = d.dim * (2 if isinstance(d.readout, RealPart) and d.dtype.is_complex else 1)
+    return (
+        Condition("phi is linear: n - 1 keys", d.readout.linear, told),
+        Condition("phi has a zero", None if kind is None else kind != "none", WORDS.get(str(kind), told)),
+        Condition(
+            "queries and keys reach all dimensions",
+            bool((directions == full).all()),
+            f"{spread_text(directions)} of {full}, from {whole.time} queries and {d.time} keys",
+        ),
+        Condition("the model's queries can take the directions that are needed", None, "any query of their span"),
+    )
+
+
+def _meaning(kind: str | None, zeroable: Tensor, count: int, share: Tensor, forgotten: Tensor) -> str:
+    if kind is None:
+        return f"Gates have zeroed {spread_text(100 * forgotten)} % of the last {count} keys."
+    told = (
+        f"One query can zero {spread_text(zeroable)} of {count} keys (in general position) while it keeps another: "
+        f"{WORDS[kind]}."
+    )
+    ends = f"{spread_text(share[:, 0])} to {spread_text(share[:, -1])}"
+    return (
+        f"{told} The largest coefficient of a row holds {ends} of its mass, from the shortest to the longest query; "
+        f"gates have zeroed {spread_text(100 * forgotten)} % of the keys."
+    )
