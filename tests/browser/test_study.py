@@ -10,6 +10,8 @@ import pytest
 from browser.watched import Watched
 from mixerlens.reproduce import page
 
+pytestmark = pytest.mark.browser
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 

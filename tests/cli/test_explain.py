@@ -43,6 +43,19 @@ def test_the_json_adds_up_to_the_models_logit(mixerlens):
     assert len(printed["removal"]["synergy"]) == 3 and printed["removal"]["curvature"] is None
 
 
+def test_the_label_of_a_known_input_is_shown(mixerlens, tmp_path):
+    labels, digits = np.load(DIGITS / "labels.npy"), np.load(DIGITS / "examples.npy")
+    np.savez(tmp_path / "five.npz", digits[5])
+    for given in (5, tmp_path / "five.npz"):  # by its number, and recognised by its numbers
+        assert as_json(mixerlens("explain", DIGITS, "--input", given, *QUICK, "--json"))["label"] == labels[5]
+        shown = mixerlens("explain", DIGITS, "--input", given, *QUICK, columns=120).stdout
+        assert f"; the model predicts class {labels[5]}, its label is {labels[5]}" in " ".join(shown.split())
+    np.save(tmp_path / "other.npy", digits[5] + 0.25)
+    other = mixerlens("explain", DIGITS, "--input", tmp_path / "other.npy", *QUICK)
+    assert other.exit_code == 0 and "its label" not in other.stdout
+    assert as_json(mixerlens("explain", DIGITS, "--input", tmp_path / "other.npy", *QUICK, "--json"))["label"] is None
+
+
 def test_a_class_against_another(mixerlens):
     want = logits(2)
     options = ("--target", 4, "--against", 9, "--segments", 8, "--hessian", *QUICK)
@@ -138,7 +151,9 @@ def test_text_other_models_and_no_examples(mixerlens, llama_folder, s4d_folder, 
     (tmp_path / "words.txt").write_text("hello")
     assert_refused(mixerlens("explain", DIGITS, "--input", tmp_path / "words.txt"), "words.txt: holds text; floats")
     assert_refused(mixerlens("explain", llama_folder, "--input", 0), "S4D classifiers .* not for LlamaForCausalLM")
-    assert_refused(mixerlens("explain", s4d_folder, "--input", 0), "has no examples.npy to number; give a .npy file")
+    assert_refused(
+        mixerlens("explain", s4d_folder, "--input", 0), "has no examples.npy to number; give a .npy or .npz file"
+    )
     shutil.copytree(s4d_folder, tmp_path / "m")
     np.save(tmp_path / "m" / "examples.npy", np.zeros((5, 3)))
     assert_refused(mixerlens("explain", tmp_path / "m", "--input", 0), "examples.npy is .*5, 3")

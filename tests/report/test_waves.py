@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from example import trace
+from markupsafe import escape
 
 from mixerlens import report
 from mixerlens.errors import MemoryBudgetError
@@ -19,7 +20,7 @@ from mixerlens.families import FAMILIES
 from mixerlens.measures.parts import one_sequence
 from mixerlens.report.data import gather
 from mixerlens.report.layers import plan_layer
-from mixerlens.report.waves import wave_panel
+from mixerlens.report.waves import WavePanel, wave_panel
 from mixerlens.report.words import number
 from mixerlens.ring import LINEAR_IN_DISGUISE, from_ssm, history, waves
 
@@ -173,7 +174,7 @@ def test_every_kind_of_ring_is_called_what_it_is(family, title, heads, says):
     given.pop("value")
     call = SimpleNamespace(dynamics=FAMILIES[family].function(**given), family=family)
     panel = wave_panel(plan_layer("M0", "path", call, 0, 16), 1, "token")
-    assert panel is not None and (panel.title, len(panel.heads)) == (title, heads)
+    assert isinstance(panel, WavePanel) and (panel.title, len(panel.heads)) == (title, heads)
     assert all(says in head.sentence for head in panel.heads)
     json.dumps(panel.pictures(), allow_nan=False)
 
@@ -182,14 +183,21 @@ def test_padding_leaves_no_ring():
     padded = trace([("mamba", 4, 4)], 12, ["a"])
     padded.mixers["model.layers.0.mixer"].arguments["segments"] = torch.tensor([[-1] * 4 + [0] * 8])
     assert panels(padded) == []
+    ((layer, reason),) = gather(padded, None).no_ring
+    assert "no segments" in reason and layer.index == 0
+    page = report.build(padded, None)
+    assert 'id="waves"' in page and str(escape(reason)) in page
 
 
-def test_what_does_not_fit_in_memory_is_left_out(s4d, monkeypatch):
+def test_what_does_not_fit_in_memory_is_left_out_with_its_reason(s4d, monkeypatch):
     def refuse(*_: Any, **__: Any) -> None:
-        raise MemoryBudgetError("too large")
+        raise MemoryBudgetError("too large <b>")
 
     monkeypatch.setattr("mixerlens.report.waves.survey", refuse)
     assert panels(s4d) == []
+    assert [reason for _, reason in gather(s4d, None).no_ring] == ["too large <b>"]
+    page = report.build(s4d, None)
+    assert "No ring drawn" in page and "too large &lt;b&gt;" in page and 'href="#waves"' in page
 
 
 def test_many_layers_share_their_room(monkeypatch):

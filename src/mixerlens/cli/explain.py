@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +32,7 @@ def explain(
         str,
         typer.Option(
             "--input",
-            help="Number of an input in the model's examples.npy, or a .npy file (time, channels).",
+            help="Number of an input in the model's examples.npy, or a .npy or .npz file (time, channels).",
             metavar="I|FILE",
             show_default=False,
         ),
@@ -46,7 +45,7 @@ def explain(
     ] = "64",
     baseline: Annotated[
         Path | None,
-        typer.Option(help=".npy file that stands for no input, a training mean, say.", show_default="zero"),
+        typer.Option(help=".npy or .npz file that stands for no input, a training mean, say.", show_default="zero"),
     ] = None,
     hessian: Annotated[bool, typer.Option("--hessian", help="The Hessian between segments too.")] = False,
     figure: Annotated[
@@ -74,7 +73,7 @@ def explain(
         task = display.add_task(f"opening {plain(model)}", total=None)
         opened = open_model(model, None, None).model
         check_model(opened)
-        inputs = _input(which, model)
+        inputs, label = _input(which, model)
         away = None if baseline is None else _floats(baseline, "--baseline")
         display.update(task, description="removing segments")
         try:
@@ -95,13 +94,13 @@ def explain(
     if figure is not None:
         draw(found, figure)
     if json or output is not None:
-        result = {"model": model, "input": which, **found.to_json()}
+        result = {"model": model, "input": which, "label": label, **found.to_json()}
         if output is not None:
             write_whole(output, to_json_text(result) + "\n")
         if json:
             print_json(result)
     if not json:
-        _show(found, plain(f"{model}, input {which}"))
+        _show(found, plain(f"{model}, input {which}"), label)
     return True
 
 
@@ -113,19 +112,26 @@ def _pairs(text: str) -> int | None:
     return int(text)
 
 
-def _input(which: str, model: str) -> Tensor:
-    """The input that --input names. Raises InputError where there is none."""
+def _input(which: str, model: str) -> tuple[Tensor, int | None]:
+    """The input that --input names and, where the model's folder knows it, its label. Raises InputError."""
+    from ..data.examples import examples as of_folder
+
+    known = of_folder(model)
     if not re.fullmatch(r"-?\d+", which):
-        return _floats(Path(which), "--input")
+        inputs = _floats(Path(which), "--input")
+        number = None if known is None else known.find(inputs.numpy())
+        return inputs, None if known is None or number is None else known.label(number)
     examples = Path(model).expanduser() / EXAMPLES
     if not examples.is_file():
-        raise InputError(f"--input {which}: {model} has no {EXAMPLES} to number; give a .npy file (time, channels)")
+        raise InputError(
+            f"--input {which}: {model} has no {EXAMPLES} to number; give a .npy or .npz file (time, channels)"
+        )
     inputs = _floats(examples, "--input")
     if inputs.ndim != 3:
-        raise InputError(f"{examples} is {tuple(inputs.shape)}, not (inputs, time, channels); give a .npy file")
+        raise InputError(f"{examples} is {tuple(inputs.shape)}, not (inputs, time, channels); give a .npy or .npz file")
     if not 0 <= int(which) < len(inputs):
         raise InputError(f"--input {which}: {examples} has inputs 0 .. {len(inputs) - 1}")
-    return inputs[int(which)]
+    return inputs[int(which)], None if known is None else known.label(int(which))
 
 
 def _floats(path: Path, option: str) -> Tensor:
@@ -138,32 +144,28 @@ def _floats(path: Path, option: str) -> Tensor:
         raise InputError(str(error).replace("--input", option, 1)) from error
     if isinstance(array, str) or array.dtype.kind != "f":
         kind = "text" if isinstance(array, str) else f"{array.dtype} {array.shape}"
-        raise InputError(f"{option} {path}: holds {kind}; floats (time, channels) are needed, in a .npy file")
+        raise InputError(f"{option} {path}: holds {kind}; floats (time, channels) are needed, in a .npy or .npz file")
     return torch.from_numpy(array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32))
 
 
-def _show(found: Explanation, subject: str) -> None:
+def _show(found: Explanation, subject: str, label: int | None) -> None:
     from rich.text import Text
 
-    account = found.pairs
+    from ..explicit.words import notes, terms
+
     show(subject)
-    terms = table(f"{account.question}; the model predicts class {found.predicted}", "term", "value", right=("value",))
-    own, pairs = account.interactions.diagonal(), account.interactions
+    title = f"{found.pairs.question}; the model predicts class {found.predicted}"
+    grid = table(title + ("" if label is None else f", its label is {label}"), "term", "value", right=("value",))
     for name, value in (
-        ("constant: biases of the head and the last output map", account.constant),
-        ("linear: waves of the segments", float(account.linear[:-1].sum())),
-        ("linear: wave of the biases", float(account.linear[-1])),
-        ("interactions: a segment's wave with itself", float(own[:-1].sum())),
-        ("interactions: waves of two segments", float(pairs[:-1, :-1].sum() - own[:-1].sum())),
-        ("interactions: with the wave of the biases", float(2 * pairs[-1, :-1].sum() + own[-1])),
+        *terms(found),
         ("total", found.total),
         ("the model's logit, float64", found.logit),
         (f"the same in {found.dtype}, as stored", found.logit_as_stored),
     ):
-        terms.add_row(name, f"{value:.9f}")
-    terms.add_row("error of the total, relative to its size", number(found.relative_error))
-    show(terms, "", *_strips(found), "", _top(found), "")
-    show(*(Text(note, style="dim") for note in _notes(found)))
+        grid.add_row(name, f"{value:.9f}")
+    grid.add_row("error of the total, relative to its size", number(found.relative_error))
+    show(grid, "", *_strips(found), "", _top(found), "")
+    show(*(Text(note, style="dim") for note in notes(found, number)))
 
 
 def _strips(found: Explanation) -> list[Any]:
@@ -203,30 +205,3 @@ def _top(found: Explanation) -> Any:
 def _steps(found: Explanation, segment: int) -> str:
     low, high = found.pairs.borders[segment : segment + 2]
     return str(low) if high == low + 1 else f"{low}-{high - 1}"
-
-
-def _notes(found: Explanation) -> list[str]:
-    removal, frozen = found.removal, found.frozen
-    assert removal is not None
-    count = len(removal.pairs)
-    correlations = removal.effects_rank_correlation, removal.synergy_rank_correlation
-    return [
-        "the account is bookkeeping of this pass; it holds "
-        + ("; ".join(found.pairs.held) or "nothing: the model is linear")
-        + ".",
-        "rank correlation of the account with what removal really does: "
-        f"{_defined(removal.effects_rank_correlation)} over segments, "
-        f"{_defined(removal.synergy_rank_correlation)} over the {count} pairs removed"
-        + (" (-: too few of them, or all alike)." if any(map(math.isnan, correlations)) else "."),
-        f"under {frozen.perturbation}, "
-        + (
-            "the logit does not change, so nothing is missed."
-            if math.isnan(frozen.missed_account)
-            else f"the account with every gate held misses {frozen.missed_account:.0%} of the change of the logit, the "
-            f"gradient {frozen.missed_jacobian:.0%}."
-        ),
-    ]
-
-
-def _defined(correlation: float) -> str:
-    return "-" if math.isnan(correlation) else number(correlation)

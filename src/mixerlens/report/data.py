@@ -9,6 +9,7 @@ from typing import Any
 
 from mixerlens.errors import InputError
 from mixerlens.report.checks import Verdict, verdict
+from mixerlens.report.explain import ExplainPanel, explain_panel
 from mixerlens.report.heads import Fact
 from mixerlens.report.layers import LayerSection, plan_layer, section
 from mixerlens.report.waves import WavePanel, wave_panel
@@ -32,6 +33,8 @@ class ReportData:
     time: int
     layers: list[LayerSection]
     waves: list[tuple[LayerSection, WavePanel]]
+    no_ring: list[tuple[LayerSection, str]]
+    explain: ExplainPanel | None
     missing: list[tuple[str, str]]
 
     @property
@@ -49,6 +52,7 @@ class ReportData:
             "heads": [card.picture for layer in self.layers for card in layer.cards],
             "strips": {layer.id: layer.strip for layer in self.layers if layer.strip is not None},
             "waves": {panel.id: panel.pictures() for _, panel in self.waves},
+            "explain": None if self.explain is None else self.explain.picture,
         }
 
 
@@ -88,7 +92,13 @@ def gather(
         unit=unit,
         time=time,
         layers=layers,
-        waves=[(layer, panel) for layer, panel in zip(layers, panels, strict=True) if panel is not None],
+        waves=[(layer, panel) for layer, panel in zip(layers, panels, strict=True) if isinstance(panel, WavePanel)],
+        no_ring=[  # of attention nobody expects one
+            (layer, panel)
+            for layer, panel in zip(layers, panels, strict=True)
+            if isinstance(panel, str) and layer.kind != "attention"
+        ],
+        explain=explain_panel(trace, sequence),
         missing=[(plain_text(path), plain_text(why)) for path, why in getattr(trace, "not_captured", {}).items()],
     )
 

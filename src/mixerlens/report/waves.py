@@ -20,7 +20,7 @@ from mixerlens.evolution import Delta, Dense, DiagonalPlusRankOne, Identity, Rot
 from mixerlens.measures.record import plain
 from mixerlens.report.heads import Fact
 from mixerlens.report.layers import LayerPlan
-from mixerlens.report.words import count, number
+from mixerlens.report.words import count, number, plain_text
 from mixerlens.ring import Survey, survey
 from mixerlens.ring.waves import LAP, NULLS
 
@@ -78,8 +78,9 @@ class WavePanel:
         return [head.picture for head in self.heads]
 
 
-def wave_panel(plan: LayerPlan, layers: int, unit: str) -> WavePanel | None:
-    """The panel of a mixer whose heads are rings with coupling, None for every other. layers: that share the page."""
+def wave_panel(plan: LayerPlan, layers: int, unit: str) -> WavePanel | str | None:
+    """The panel of a mixer whose heads are rings with coupling, or why there is none of one that might be; None where
+    nodes do not hear each other by design. layers: that share the page."""
     picked = _picked(plan, layers)
     if not picked:
         return None
@@ -88,9 +89,11 @@ def wave_panel(plan: LayerPlan, layers: int, unit: str) -> WavePanel | None:
     followed = not e.time_invariant or isinstance(e, DiagonalPlusRankOne)  # step by step, every order anew
     try:
         found = survey(plan.dynamics.select_heads(heads), most=len(heads), nulls=1 if followed else NULLS)
-    except MemoryBudgetError:
-        return None  # the report does without; `mixerlens waves` says what it would take
-    if not isinstance(found, Survey) or not found.ring.kind.startswith("circulant"):
+    except MemoryBudgetError as error:
+        return plain_text(error)
+    if not isinstance(found, Survey):
+        return plain_text(found.reason)
+    if not found.ring.kind.startswith("circulant"):
         return None
     rows = [_head(found, k, head, unit) for k, head in enumerate(heads)]
     travels = bool((found.waves.travels & found.waves.dispersion.lap_time.isfinite()).any())

@@ -60,15 +60,17 @@ const watchRings = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) if (isIntersecting) player(target).open(); else player(target).pause();
 }, { rootMargin: "200px" });
 rings.forEach((ring) => watchRings.observe(ring.panel));
+const explained = page.explain && new PairMaps(document.querySelector(".why"), page.explain);
+if (explained) explained.open();
 lessMotion.addEventListener("change", () => rings.forEach((ring) => ring.named()));
 
-function redraw() { thumbnails(); maps.forEach((map) => map.draw()); rings.forEach((ring) => ring.draw()); }
+function redraw() { thumbnails(); maps.forEach((map) => map.draw()); rings.forEach((ring) => ring.draw()); if (explained) explained.draw(); }
 let resized = 0, width = window.innerWidth;
 window.addEventListener("resize", () => {
   if (window.innerWidth === width) return; // a phone's address bar coming and going
   width = window.innerWidth;
   cancelAnimationFrame(resized);
-  resized = requestAnimationFrame(() => { strips(); cards.forEach(charts); maps.forEach((map) => map.draw()); rings.forEach((ring) => { ring.charts(); ring.draw(); }); });
+  resized = requestAnimationFrame(() => { strips(); cards.forEach(charts); maps.forEach((map) => map.draw()); rings.forEach((ring) => { ring.charts(); ring.draw(); }); if (explained) { explained.charts(); explained.draw(); } });
 });
 darkScheme.addEventListener("change", redraw);
 // a browser prints without waiting, so a short report draws everything while idle; a long one says what is missing

@@ -56,9 +56,10 @@ function lapSpectrum(head, wide) {
       svg.put("text", { x: right + 6, y: at + 4 }, number(t));
     }
     svg.put("text", { x: right + 38, y: 10, "text-anchor": "end" }, "turns a lap");
-    svg.line("reference", line.map((v, k) => [k * (frequency.length - 1), v]));
   }
   svg.put("path", { class: "dots", d: frequency.map((v, k) => `M${svg.across(k).toFixed(1)} ${svg.up(v).toFixed(1)}h0`).join("") });
+  // over the dots, which would hide it where frequencies are equally spaced
+  if (lap !== null) svg.line("reference over", line.map((v, k) => [k * (frequency.length - 1), v]));
   return svg;
 }
 
@@ -89,6 +90,17 @@ function memoryChart(head, wide) {
 }
 
 const RING_CHARTS = { spectrum: lapSpectrum, carriers: carriersChart, memory: memoryChart };
+
+// a canvas at the screen's own resolution, wiped, with the page's type and colours
+function clearPen(canvas) {
+  const ratio = Math.min(2, window.devicePixelRatio || 1), wide = canvas.clientWidth, high = canvas.clientHeight;
+  if (canvas.width !== Math.round(wide * ratio)) { canvas.width = Math.round(wide * ratio); canvas.height = Math.round(high * ratio); }
+  const pen = canvas.getContext("2d"), ink = getComputedStyle(document.body);
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, wide, high);
+  pen.font = "11px " + ink.getPropertyValue("--sans");
+  return { pen, wide, high, colour: (name) => ink.getPropertyValue(name) };
+}
 
 class RingPlayer {
   constructor(panel, heads) {
@@ -192,19 +204,9 @@ class RingPlayer {
     this.panel.dataset.ready = "1";
   }
 
-  pen(canvas) {
-    const ratio = Math.min(2, window.devicePixelRatio || 1), wide = canvas.clientWidth, high = canvas.clientHeight;
-    if (canvas.width !== Math.round(wide * ratio)) { canvas.width = Math.round(wide * ratio); canvas.height = Math.round(high * ratio); }
-    const pen = canvas.getContext("2d"), ink = getComputedStyle(document.body);
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, wide, high);
-    pen.font = "11px " + ink.getPropertyValue("--sans");
-    return { pen, wide, high, colour: (name) => ink.getPropertyValue(name) };
-  }
-
   // node 0 on top, the others clockwise; area by |z|, colour by the share of the largest node
   ring(canvas, { codes, peak }) {
-    const { pen, wide, high, colour } = this.pen(canvas), nodes = this.head.nodes, x = wide / 2, y = high / 2;
+    const { pen, wide, high, colour } = clearPen(canvas), nodes = this.head.nodes, x = wide / 2, y = high / 2;
     const radius = Math.min(x, y) - 26, room = Math.min(13, Math.max(4, (0.95 * Math.PI * radius) / nodes));
     const at = (j, r) => [x + r * Math.sin((2 * Math.PI * j) / nodes), y - r * Math.cos((2 * Math.PI * j) / nodes)];
     pen.strokeStyle = colour("--line");
@@ -226,7 +228,7 @@ class RingPlayer {
 
   // time to the right, nodes upwards; columns of moments at which less than a millionth is left stay empty
   space(canvas, picture) {
-    const { pen, wide, high, colour } = this.pen(canvas), time = timeAxis(this.head), nodes = this.head.nodes;
+    const { pen, wide, high, colour } = clearPen(canvas), time = timeAxis(this.head), nodes = this.head.nodes;
     const left = 34, top = 6, size = wide - left - 8, tall = high - top - 36, moments = picture.peak.length;
     canvas.frame = { left, size };
     picture.image = picture.image || spaceTime(picture, nodes);
