@@ -36,6 +36,7 @@ def result(config: RunConfig, **changed: Any) -> RunResult:
     number = int(config.id[:4], 16)
     found: dict[str, Any] = {
         "status": "finished",
+        "reason": None,
         "steps_done": config.steps,
         "best_step": config.steps,
         "train_loss": 1 / (1 + number),

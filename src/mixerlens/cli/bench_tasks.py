@@ -22,7 +22,7 @@ def bench_tasks(
         list[str],
         typer.Argument(
             metavar="SPEC...",
-            help="A preset's name or a .yaml or .toml file; several joined by + take turns in the layers.",
+            help="A preset's name or a .yaml, .toml or .json file; several joined by + take turns in the layers.",
             show_default=False,
         ),
     ],

@@ -28,7 +28,7 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("id", "spec", "task"), "string"),
     **dict.fromkeys(("seed", "steps", "batch", "features", "depth", "looks", "held", "tested"), "int64"),
     **dict.fromkeys(("lr", "wd", "warmup", "clip", "mlp_ratio"), "double"),
-    **dict.fromkeys(("positions", "layers", "options", "status"), "string"),
+    **dict.fromkeys(("positions", "layers", "options", "status", "reason"), "string"),
     **dict.fromkeys(("steps_done", "best_step"), "int64"),
     **dict.fromkeys(("train_loss", "validation_loss", "test_loss"), "double"),
     **dict.fromkeys(("validation_correct", "validation_total", "test_correct", "test_total"), "int64"),
@@ -117,12 +117,14 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class RunResult:
-    """status: "finished", or "diverged" where a loss or a gradient was not finite: training ended after ``steps_done``
-    steps then. Losses are cross-entropies; of the best look, by validation examples right, then by validation loss, the
-    test set is measured once. chance: the accuracy of guessing. state_bytes: a token's, of all layers, None where no
-    finite state exists. history: one entry a look. versions: `versions()` where the run was made."""
+    """status: "finished", or "diverged" after ``steps_done`` steps for the ``reason`` named, such as a loss that is not
+    finite. Losses are cross-entropies. Of the looks the one with the most validation examples right is kept, of several
+    the one with the lowest validation loss; by it the test set is measured once. chance: the accuracy of guessing.
+    state_bytes: a sequence's, of all layers, None where no finite state exists. history: one entry a look. versions: as
+    `versions` gives them where the run was made."""
 
     status: str
+    reason: str | None
     steps_done: int
     best_step: int
     train_loss: float

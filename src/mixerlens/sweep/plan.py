@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "plan", "read_grid", "read_options", "read_seeds", "read_specs", "read_tasks"]
 
 WHOLE = ("batch", "steps")
-FILES = (".yaml", ".yml", ".toml")
+FILES = (".yaml", ".yml", ".toml", ".json")
 WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 
 
@@ -33,7 +33,7 @@ def read_specs(given: Sequence[str]) -> dict[str, tuple[MixerSpec, ...]]:
     """
     models: dict[str, tuple[MixerSpec, ...]] = {}
     for text in given:
-        parts = [_spec(part) for part in ([text] if Path(text).suffix in FILES else text.split("+"))]
+        parts = [_spec(part) for part in ([text] if _is_file(text) else text.split("+"))]
         name = "+".join(part.name for part in parts)
         if name in models:
             raise InputError(f"two models are called {name}: give one of them another name")
@@ -44,11 +44,14 @@ def read_specs(given: Sequence[str]) -> dict[str, tuple[MixerSpec, ...]]:
 
 
 def _spec(text: str) -> MixerSpec:
-    from .. import design
+    from ..design import preset
+    from ..design.files import read
 
-    if Path(text).suffix in FILES:
-        return design.load(text)
-    return design.preset(text)
+    return read(text) if _is_file(text) else preset(text)
+
+
+def _is_file(text: str) -> bool:
+    return Path(text).suffix.lower() in FILES
 
 
 def read_seeds(text: str) -> list[int]:

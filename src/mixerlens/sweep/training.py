@@ -20,12 +20,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UnsupportedError
-from ..tasks import Batch, Task
+from ..errors import InputError, UnsupportedError
+from ..tasks import IGNORED, Batch, Task
 from ..tasks.task import Split
 from .config import RunConfig, RunResult, versions
 
 __all__ = ["build", "train"]
+
+# what a model whose shapes fit raises where its numbers stopped being finite, or a system has no solution
+REFUSED = (InputError, torch.linalg.LinAlgError)
 
 
 def build(config: RunConfig) -> tuple[Task[Any], nn.Module]:
@@ -37,20 +40,18 @@ def build(config: RunConfig) -> tuple[Task[Any], nn.Module]:
     from ..design.model import ModelConfig, SequenceModel
 
     task = tasks.make(config.task, **config.options)  # every option is given: no preset matters
-    torch.manual_seed(config.seed)
-    return task, SequenceModel(
-        ModelConfig(
-            vocabulary=task.vocabulary,
-            channels=task.channels,
-            classes=task.classes,
-            features=config.features,
-            layers=config.layers,
-            mlp_ratio=config.mlp_ratio,
-            positions=config.positions,
-            max_length=task.length,
-            pool=task.pool,
-        )
+    shape = ModelConfig(
+        vocabulary=task.vocabulary,
+        channels=task.channels,
+        classes=task.classes,
+        features=config.features,
+        layers=config.layers,
+        mlp_ratio=config.mlp_ratio,
+        positions=config.positions,
+        max_length=task.length,
+        pool=task.pool,
     )
+    return task, SequenceModel(shape, seed=config.seed)
 
 
 def train(
@@ -61,7 +62,8 @@ def train(
 ) -> RunResult:
     """Train one model and measure it.
 
-    A loss or a gradient that is not finite ends the training as "diverged": the best look before it is what is tested.
+    A loss or a gradient that is not finite ends the training as "diverged", and so does a model that took its first
+    look and then refuses numbers of its own that are not finite: the best look before it is what is tested.
     The same configuration gives the same result to the last bit on the same machine and versions; torch's own random
     state and number of threads are left as they were. progress: called with the steps done and their number, at each
     look. watch: called at every step with its number, its loss and the gradient's norm before clipping, also at a step
@@ -93,19 +95,16 @@ def _train(
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     held = _examples(task, "validation", config.held, config)
     every = max(1, config.steps // config.looks)
-    best = {"step": 0, "train_loss": math.nan} | _measure(model, task, held)
-    kept, history, status, step, loss = copy.deepcopy(model.state_dict()), [best], "finished", 0, math.nan
+    best = {"step": 0, "train_loss": math.nan} | _measure(model, task, held, fresh=True)
+    kept, history, reason, step, loss = copy.deepcopy(model.state_dict()), [best], None, 0, math.nan
     for step in range(1, config.steps + 1):
         batch = task.batch("train", step - 1, config.batch, config.seed)
-        found = task.loss(model(batch.inputs), batch.targets)
-        loss = float(found.detach())
         optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(found)
-        norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip))
+        loss, norm, reason = _gradient(accelerator, model, task, batch, config.clip)
         if watch is not None:
             watch(step, loss, norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            status, step = "diverged", step - 1
+        if reason is not None:
+            step -= 1
             break
         optimizer.step()
         schedule.step()
@@ -119,7 +118,8 @@ def _train(
     model.load_state_dict(kept)
     tested = _measure(model, task, _examples(task, "test", config.tested, config))
     return RunResult(
-        status=status,
+        status="finished" if reason is None else "diverged",
+        reason=reason,
         steps_done=step,
         best_step=best["step"],
         train_loss=loss,
@@ -129,14 +129,29 @@ def _train(
         test_loss=tested["loss"],
         test_correct=tested["correct"],
         test_total=tested["total"],
-        chance=task.chance.value,
+        chance=float(task.chance.value),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        state_bytes=_state_bytes(config, task),
+        state_bytes=_state_bytes(model),
         history=tuple(history),
         versions=versions(),
         seconds=round(time.monotonic() - clock, 3),
         cpu_seconds=round(time.process_time() - cpu, 3),
     )
+
+
+def _gradient(
+    accelerator: Any, model: nn.Module, task: Task[Any], batch: Batch, clip: float
+) -> tuple[float, float, str | None]:
+    """The loss, the gradient's norm before it is clipped, and why the training cannot go on from here, if so."""
+    try:
+        found = task.loss(model(batch.inputs), batch.targets)
+        accelerator.backward(found)
+    except REFUSED as error:
+        return math.nan, math.nan, " ".join(str(error).split())[:200]
+    loss, norm = float(found.detach()), float(accelerator.clip_grad_norm_(model.parameters(), clip))
+    if not math.isfinite(loss):
+        return loss, norm, "the loss is not finite"
+    return loss, norm, None if math.isfinite(norm) else "the gradient is not finite"
 
 
 def _accelerator() -> Any:
@@ -185,16 +200,23 @@ def _examples(task: Task[Any], split: Split, most: int, config: RunConfig) -> li
 
 
 @torch.no_grad()
-def _measure(model: nn.Module, task: Task[Any], batches: list[Batch]) -> dict[str, Any]:
-    """loss, correct and total over the examples; a batch whose logits are not all finite has nothing right."""
+def _measure(model: nn.Module, task: Task[Any], batches: list[Batch], *, fresh: bool = False) -> dict[str, Any]:
+    """loss, correct and total over the examples. Nothing is right in a batch whose logits are not all finite, or whose
+    numbers a trained model refuses; a fresh one raises."""
     model.eval()
     loss, right, total = 0.0, 0, 0
     for batch in batches:
-        logits = model(batch.inputs)
-        correct, asked = task.score(logits, batch.targets)
-        loss += float(task.loss(logits, batch.targets)) * asked
-        right += correct if bool(logits.isfinite().all()) else 0
+        asked = int((batch.targets != IGNORED).sum())
         total += asked
+        try:
+            logits = model(batch.inputs)
+        except REFUSED:
+            if fresh:
+                raise
+            loss = math.nan
+            continue
+        loss += float(task.loss(logits, batch.targets)) * asked
+        right += task.score(logits, batch.targets)[0] if bool(logits.isfinite().all()) else 0
     model.train()
     return {"loss": loss / total, "correct": right, "total": total}
 
@@ -203,8 +225,13 @@ def _order(look: dict[str, Any]) -> tuple[int, float]:
     return look["correct"], -look["loss"] if math.isfinite(look["loss"]) else -math.inf
 
 
-def _state_bytes(config: RunConfig, task: Task) -> int | None:
-    from .. import design
-
-    each = [design.cost(spec, config.features, task.length).state_bytes for spec in config.layers]
-    return None if None in each else sum(each)
+@torch.no_grad()
+def _state_bytes(model: Any) -> int | None:
+    """What the mixers carry from token to token for one sequence; None where one of them has no finite recurrence."""
+    if not model.recurrent:
+        return None
+    total = 0
+    for layer in model.layers:
+        _, state = layer.mixer.step(torch.zeros(1, model.config.features), layer.mixer.initial_state(1))
+        total += sum(tensor.numel() * tensor.element_size() for tensor in state.tensors)
+    return total
