@@ -7,7 +7,7 @@ y = alpha v, the equation             out = W_o (gate * norm(y + skip v))
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -17,10 +17,11 @@ from jaxtyping import Float, Inexact
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mixerlens.composition import CoefficientSum
 from mixerlens.composition import Mixer as Dynamics
+from mixerlens.design.acting import act
 from mixerlens.design.assembly import Assembly
-from mixerlens.design.recurrent import Held, advance, has_recurrence, in_unit, number_at, refusal, rescaled
+from mixerlens.design.chained import CHAINED, chained
+from mixerlens.design.recurrent import Held, advance, has_recurrence, in_unit, refusal, rescaled
 from mixerlens.design.signals import Signal
 from mixerlens.design.spec import MixerSpec
 from mixerlens.dynamics import CoefficientDynamics
@@ -56,6 +57,10 @@ class State:
         return states + [x for x in (self.near, self.unit) if x is not None] + list((self.before or {}).values())
 
 
+class _Named(nn.Module):
+    """Layers or parameters by the names of their signals, which the keys of torch's own containers may not have."""
+
+
 class Mixer(nn.Module):
     """Maps x (batch, time, features) to the same shape by the mixer of a specification.
 
@@ -80,23 +85,23 @@ class Mixer(nn.Module):
 
     def _build(self) -> None:
         spec, dtype = self.spec, torch.get_default_dtype()
-        self.projections, self.raw = nn.ModuleDict(), nn.ParameterDict()
+        self.projections, self.raw = _Named(), _Named()
         for name, signal in self._signals.items():
             if not signal.trained:
                 continue
             start = signal.initial()
             if signal.source == "parameter":
                 assert start is not None
-                self.raw[name] = nn.Parameter(start.to(dtype))
+                self.raw.register_parameter(name, nn.Parameter(start.to(dtype)))
                 continue
             layer = nn.Linear(self.features, _rows(signal), bias=start is not None)
             if start is not None:
                 with torch.no_grad():
                     layer.bias.copy_(start.flatten())
-            self.projections[name] = layer
+            self.projections.register_module(name, layer)
         options = spec.short_convolution.options
         self._filtered = [] if spec.short_convolution.kind == "none" else [
-            name for name in ("query", "key", "value") if options[name] and name in self.projections
+            name for name in ("query", "key", "value") if options[name] and self._signals[name].source == "projection"
         ]  # fmt: skip
         self.taps = None
         if self._filtered:
@@ -145,7 +150,7 @@ class Mixer(nn.Module):
         """Raw projections (batch, time, rows), query, key and value filtered; and what the filter reads next."""
         if x.dim() != 3 or x.shape[-1] != self.features or 0 in x.shape:
             raise InputError(f"x must be (batch, time >= 1, {self.features} features), not {tuple(x.shape)}")
-        raw = {name: layer(x) for name, layer in self.projections.items()}
+        raw = {name: layer(x) for name, layer in self.projections.named_children()}
         if self.taps is None:
             return raw, None
         joined = torch.cat([raw[name] for name in self._filtered], -1)
@@ -170,8 +175,8 @@ class Mixer(nn.Module):
         for name, signal in self._signals.items():
             if name in raw:
                 found[name] = signal(raw[name].unflatten(-1, (signal.heads, *signal.shape)))
-            elif name in self.raw:
-                found[name] = signal(self.raw[name])[None, None]
+            elif signal.source == "parameter":
+                found[name] = signal(self.raw.get_parameter(name))[None, None]
         return found
 
     def _finish(self, y: Tensor, signals: dict[str, Tensor]) -> Tensor:
@@ -197,8 +202,8 @@ class Mixer(nn.Module):
     # the forms
 
     def forward(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
-        """By the library's chunked operator: no L x L where there is a finite state."""
-        return self._by(x, lambda dynamics, values: dynamics.operator() @ values)
+        """By the library's chunked algorithms: beyond a chunk no L x L where there is a finite state."""
+        return self._by(x, act)
 
     def dense(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
         """The equation itself, token by token and in float64, with all of alpha: what the other forms are held to."""
@@ -215,6 +220,12 @@ class Mixer(nn.Module):
         """Whether a finite recurrence exists for every input."""
         with torch.no_grad():
             return has_recurrence(self.dynamics(self._probe(1))[0])
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that the specification has room for, None where there is no limit."""
+        part = self.spec.evolution
+        return part.options["length"] if part.kind == "fenwick" else None
 
     def refusal(self) -> str:
         """One line: why there is no recurrent form, with the theorem and the measured state rank at initial values."""
@@ -249,18 +260,15 @@ class Mixer(nn.Module):
         before = None if state.before is None else {**signals, **state.before}
         before = None if before is None else {k: v for k, v in before.items() if self._signals[k].dynamics}
         assembly = Assembly(self.spec, signals, length=1, start=state.position, before=before)
-        kind, first = self.spec.kind("system"), state.first
-        if getattr(kind, "first", None) is not None:
-            options = self.spec.system.options
-            system, written = kind.first(assembly, options)  # type: ignore[attr-defined]
-            read, first = advance(_numbered(system, state.position), written, state.first)
-            dynamics: Dynamics = assembly.dynamics(*kind.link(assembly, options, read))  # type: ignore[attr-defined]
+        first = None
+        if self.spec.system.kind in CHAINED:
+            dynamics, first = chained(assembly, state.first)
             values = assembly.vector("value").expand(x.shape[0], 1, -1, -1)
         else:
             dynamics, values = self._of(assembly, x[:, None])
         if not has_recurrence(dynamics):
             raise UnsupportedError(self.refusal())
-        dynamics, held, unit = _in_one_unit(_numbered(dynamics, state.position), assembly, state)
+        dynamics, held, unit = _in_one_unit(dynamics, assembly, state)
         y, held = advance(dynamics, values, held)
         kept = self._kept(dynamics, signals)
         after = State(state.position + 1, held, first, near, kept, unit)
@@ -270,7 +278,7 @@ class Mixer(nn.Module):
         """The projected signals of the evolution, where its next step reads them."""
         if not any(d.evolution.begins for d, _ in dynamics.terms):
             return None
-        return {name: signals[name] for name in self._evolving if name in self.projections}
+        return {name: signals[name] for name in self._evolving if self._signals[name].source == "projection"}
 
     @cached_property
     def _evolving(self) -> list[str]:
@@ -282,20 +290,8 @@ def evolution_signals(spec: MixerSpec) -> list[str]:
     """Names of the signals that A_t is made of."""
     from mixerlens.design.parts import Sizes
 
-    dim = spec.kind("system").state(spec, spec.state_dim)  # type: ignore[attr-defined]
-    declared = spec.kind("evolution").signals(Sizes(spec.heads, dim, spec.micro_steps), spec.evolution.options)
+    declared = spec.kind("evolution").signals(Sizes(spec.heads, spec.evolving_dim), spec.evolution.options)
     return [signal.name for signal in declared]
-
-
-def _numbered(dynamics: Dynamics, number: int) -> Dynamics:
-    """Dynamics of one token that has this number in its sequence."""
-
-    def one(d: CoefficientDynamics) -> CoefficientDynamics:
-        return replace(d, evolution=number_at(d.evolution, number))
-
-    if isinstance(dynamics, CoefficientSum):
-        return replace(dynamics, parts=tuple(one(d) for d in dynamics.parts))
-    return one(dynamics)
 
 
 def _in_one_unit(
@@ -303,7 +299,7 @@ def _in_one_unit(
 ) -> tuple[Dynamics, tuple[Held, ...] | None, Tensor | None]:
     """This token's dynamics and the state so far in the larger of their units; what it is, None where all are 1."""
     unit = assembly.log_unit
-    if not isinstance(dynamics, CoefficientDynamics) or (state.unit is None and not bool(unit.any())):
+    if unit is None or not isinstance(dynamics, CoefficientDynamics):
         return dynamics, state.held, None
     unit = unit.detach()
     old = torch.zeros_like(unit) if state.unit is None else state.unit

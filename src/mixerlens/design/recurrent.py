@@ -8,7 +8,7 @@ else grows with the sequence: then there is no cache here, but an error that nam
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -18,13 +18,12 @@ from mixerlens.composition import Mixer, weigh
 from mixerlens.design.lifting import finite, lift
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
-from mixerlens.evolution import Evolution, Fenwick
 from mixerlens.measures.rank import StateRank, state_rank
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumFloor
 from mixerlens.readout import RealPart, Relu
 from mixerlens.shapes import spread, tile, wide
 
-__all__ = ["Memory", "Near", "advance", "has_recurrence", "in_unit", "number_at", "refusal", "rescaled"]
+__all__ = ["Memory", "Near", "advance", "has_recurrence", "in_unit", "refusal", "rescaled"]
 
 THEOREM = (
     "an exact causal linear recurrence with N numbers a value channel exists if and only if "
@@ -173,15 +172,6 @@ def _eta(d: CoefficientDynamics, like: Tensor) -> Tensor | int:
     if type(d.normalizer) is not NoNormalizer:
         raise UnsupportedError(f"normaliser {type(d.normalizer).__name__} has no recurrence here")
     return 1
-
-
-def number_at(evolution: Evolution, number: int) -> Evolution:
-    """The evolution of a single token, told which number of its sequence that token has."""
-    if isinstance(evolution, Fenwick):
-        return replace(evolution, position=torch.full((1, 1, 1), number))
-    inner = {f.name: getattr(evolution, f.name) for f in fields(evolution)}
-    changed = {name: number_at(x, number) for name, x in inner.items() if isinstance(x, Evolution)}
-    return replace(evolution, **changed) if changed else evolution
 
 
 def refusal(name: str | None, mixer: Mixer) -> str:
