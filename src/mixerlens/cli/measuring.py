@@ -59,11 +59,11 @@ def show_table(
     title = f"{title} on {count(trace.inputs.shape[1], unit_of(trace))}: middle, then lowest .. highest"
     shown = table(title, "layer", "mixer", *columns, right=("layer", *columns))
     for (path, mixer), cells in zip(trace.mixers.items(), rows, strict=True):
-        shown.add_row(str(mixer.layer), Pieces.after(plain(_inside_its_layer(path)), "."), *cells)
+        shown.add_row(str(mixer.layer), Pieces.after(plain(inside_its_layer(path)), "."), *cells)
     show(shown, "", *(Text(note, style="dim") for note in notes))
 
 
-def _inside_its_layer(path: str) -> str:
+def inside_its_layer(path: str) -> str:
     """``"model.layers.3.self_attn"`` as ``"self_attn"``: what follows the layer's number, which has its own column."""
     parts = path.split(".")
     numbers = [k for k, part in enumerate(parts) if part.isdecimal()]

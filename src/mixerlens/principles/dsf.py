@@ -301,7 +301,7 @@ def _record(
             Condition(
                 "eta is neither 0 nor infinite",
                 True if plain or error is not None or has_eta_ratio(d) else None if not finite else False,
-                reason or "seen at every token",
+                "a sum of exponentials" if has_eta_ratio(d) else reason or "seen at every token",
             ),
         ),
     )  # fmt: skip

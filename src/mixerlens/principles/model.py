@@ -1,0 +1,215 @@
+"""The principles of every mixer of an opened model, of a specification, or of a family of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mixerlens.composition import CoefficientSum
+from mixerlens.errors import InputError
+from mixerlens.principles.parts import spaced
+from mixerlens.principles.report import PrincipleReport, measure
+
+if TYPE_CHECKING:
+    from mixerlens.capture import Lens, Trace
+    from mixerlens.design import MixerSpec
+
+LENGTH = 128  # tokens drawn for a specification or a family
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class MixerPrinciples:
+    """One mixer: where it stands in the model, how many heads it has (``of``), and what was measured of which."""
+
+    path: str
+    layer: int
+    kind: str
+    family: str
+    of: int
+    report: PrincipleReport
+
+    def to_json(self) -> dict[str, Any]:
+        told = {"layer": self.layer, "kind": self.kind, "family": self.family, "of": self.of}
+        return told | self.report.to_json()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPrinciples:
+    """The mixers of one model in their order; ``found["model.layers.0.mixer"]`` is one of them.
+
+    source: what was measured. tokens, unit: on how many positions, and what these are. note: what was drawn, and which
+    heads were left out because the caller said so; empty where neither is the case.
+    """
+
+    source: str
+    tokens: int
+    unit: str
+    note: str
+    mixers: tuple[MixerPrinciples, ...]
+
+    def __getitem__(self, path: str) -> MixerPrinciples:
+        for mixer in self.mixers:
+            if mixer.path == path:
+                return mixer
+        raise InputError(f"no mixer {path!r} was measured: {', '.join(mixer.path for mixer in self.mixers)}")
+
+    def __iter__(self) -> Iterator[MixerPrinciples]:
+        return iter(self.mixers)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary, a mixer a key under "mixers"."""
+        told = {"source": self.source, "tokens": self.tokens, "unit": self.unit, "note": self.note}
+        return told | {"mixers": {mixer.path: mixer.to_json() for mixer in self.mixers}}
+
+
+def of_model(
+    model: Trace | Lens,
+    inputs: Any = None,
+    *,
+    layers: Sequence[int] | None = None,
+    heads: int | None = None,
+    which: Iterable[str] | None = None,
+    sequence: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: dict[str, Any],
+) -> ModelPrinciples:
+    """All principles of every mixer of a model in one forward pass.
+
+    model: a trace, or a lens with the ``inputs`` to trace it on. layers: only these. heads: at most so many a mixer,
+    evenly spaced; all where left out. which, sequence, seed, options: as in ``measure``. progress: told what is
+    measured, how many mixers are done, and of how many.
+
+    A measure that has no exact treatment for a mixer, or does not fit the memory budget, is refused with its reason
+    and leaves the others. Raises InputError for a layer, sequence or name that is not there, a lens without inputs, and
+    counts of heads below 1.
+    """
+    from mixerlens.report.words import unit_of
+
+    if hasattr(model, "mixers"):
+        if inputs is not None:
+            raise InputError("a trace has its inputs already: give inputs with a lens only")
+        trace: Any = model
+    else:
+        if inputs is None:
+            raise InputError("principles of a lens need inputs to run it on: give text, ids or an array")
+        trace = model.trace(inputs, layers=None if layers is None else list(layers))  # type: ignore[union-attr]
+    there = sorted({call.layer for call in trace.mixers.values()})
+    missing = [layer for layer in layers or () if layer not in there]
+    if missing:
+        raise InputError(f"there is no layer {missing[0]} with a mixer: {', '.join(map(str, there))}")
+    batch = trace.inputs.shape[0]
+    if not 0 <= sequence < batch:
+        raise InputError(f"sequence {sequence} does not exist: the trace has sequences 0 .. {batch - 1}")
+    calls = [
+        (path, call.layer, call.kind, call.family, call.dynamics)
+        for path, call in trace.mixers.items()
+        if layers is None or call.layer in layers
+    ]
+    return _of(
+        calls, source=str(trace.lens.info().get("source") or ""), tokens=trace.inputs.shape[1], unit=unit_of(trace),
+        heads=heads, which=which, sequence=sequence, seed=seed, progress=progress, options=options,
+    )  # fmt: skip
+
+
+def of_spec(
+    spec: MixerSpec, *, length: int = LENGTH, features: int | None = None, seed: int = 0, **options: Any
+) -> ModelPrinciples:
+    """The principles of an untrained mixer: initial weights and standard normal tokens (1, length, features) by seed.
+
+    features: of a token, heads times value width where left out. options: as in ``of_model``.
+
+    Raises InputError for counts below 1 and what ``measure`` refuses.
+    """
+    from mixerlens.design.mixer import Mixer
+
+    features = spec.heads * spec.width if features is None else features
+    if length < 1:
+        raise InputError(f"length is {length}: at least one token is needed")
+    mixer = Mixer(spec, features, seed=seed).double()
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        dynamics, _ = mixer.dynamics(torch.randn(1, length, features, dtype=torch.float64, generator=draw))
+    note = f"initial weights and standard normal tokens of {features} features, both drawn with seed {seed}"
+    return _of(
+        [(spec.name, 0, "specification", spec.name, dynamics)], source=spec.name, tokens=length, unit="token",
+        note=note, seed=seed, **_shared(options),
+    )  # fmt: skip
+
+
+def of_family(name: str, *, length: int = LENGTH, seed: int = 0, **options: Any) -> ModelPrinciples:
+    """The principles of an architecture of the registry on its example arguments, drawn by seed.
+
+    options: as in ``of_model``. Raises InputError for a name that is not there and a length below 1.
+    """
+    from mixerlens.families import FAMILIES
+    from mixerlens.families.draw import Draw
+
+    if name not in FAMILIES:
+        raise InputError(f"no family is called {name!r}: mixerlens families lists them")
+    if length < 1:
+        raise InputError(f"length is {length}: at least one token is needed")
+    family, draw = FAMILIES[name], Draw(seed)
+    draw.time = length  # the rest of the example follows from it
+    arguments = family.example(draw)
+    arguments.pop("value")
+    dynamics = family.function(**arguments)
+    note = f"the family's example arguments, {dynamics.heads} heads, drawn with seed {seed}"
+    return _of(
+        [(name, 0, "family", name, dynamics)], source=family.title, tokens=dynamics.time, unit="token", note=note,
+        seed=seed, **_shared(options),
+    )  # fmt: skip
+
+
+def _shared(options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``of_model`` that every source takes, and those of single measures as ``options``."""
+    own = {name: options.pop(name, default) for name, default in
+           (("heads", None), ("which", None), ("sequence", 0), ("progress", None))}  # fmt: skip
+    return own | {"options": options}
+
+
+def _of(
+    calls: list[tuple[str, int, str, str, Any]],
+    *,
+    source: str,
+    tokens: int,
+    unit: str,
+    heads: int | None,
+    which: Iterable[str] | None,
+    sequence: int,
+    seed: int,
+    progress: Progress | None,
+    options: dict[str, Any],
+    note: str = "",
+) -> ModelPrinciples:
+    if heads is not None and heads < 1:
+        raise InputError(f"heads is {heads}: look at one head a mixer at least")
+    which = None if which is None else list(which)
+    systems = [
+        (f"{path}, part {p + 1} of {len(parts)}" if len(parts) > 1 else path, layer, kind, family, d)
+        for path, layer, kind, family, mixer in calls
+        for parts in [mixer.parts if isinstance(mixer, CoefficientSum) else (mixer,)]
+        for p, d in enumerate(parts)
+    ]
+    if not systems:
+        raise InputError("there is no mixer to measure")
+    found = []
+    for done, (path, layer, kind, family, d) in enumerate(systems):
+        chosen = None if heads is None or heads >= d.heads else spaced(0, d.heads, heads)
+
+        def tell(name: str, path: str = path, done: int = done) -> None:
+            if progress is not None:
+                progress(f"{path}: {name}", done, len(systems))
+
+        report = measure(
+            d, which=which, heads=chosen, sequence=sequence if d.batch > 1 else 0, seed=seed, progress=tell, **options
+        )
+        found.append(MixerPrinciples(path, layer, kind, family, d.heads, report))
+    left = [f"{len(m.report.heads)} of {m.of} heads of {m.path}" for m in found if len(m.report.heads) < m.of]
+    told = [note] if note else []
+    told += [f"at your request {', '.join(left)}, evenly spaced"] if left else []
+    return ModelPrinciples(source, tokens, unit, "; ".join(told), tuple(found))
