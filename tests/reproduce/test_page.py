@@ -12,6 +12,7 @@ from mixerlens.reproduce import page
 from mixerlens.reproduce.intervals import pack, wilson
 from mixerlens.reproduce.study import STUDIES, document
 from mixerlens.reproduce.verdicts import verdicts
+from mixerlens.reproduce.words import to_text
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -23,7 +24,7 @@ def committed():
 
 def test_the_committed_page_is_written_from_the_committed_numbers(committed):
     assert page.markdown(committed) == (DOCS / "explicit-operator.md").read_text()
-    assert page.to_text(committed) == (DOCS / "explicit-operator.json").read_text()
+    assert to_text(committed) == (DOCS / "explicit-operator.json").read_text()
 
 
 def test_the_committed_numbers_are_scores_of_the_test_parts_they_name(committed):

@@ -67,8 +67,8 @@ def reproduce(
         return True
     import torch
 
-    from ..reproduce.page import to_text
     from ..reproduce.study import document
+    from ..reproduce.words import to_text
 
     chosen = _known(study, STUDIES)
     pages = chosen.pages

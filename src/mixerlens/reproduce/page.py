@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..markdown import table
 from . import rings, seen
 from .baselines import BASELINES
 from .classifiers import MEANS, RECIPES, TESTED, VARIANTS
 from .intervals import wilson
 from .parts import DEGREES
 from .verdicts import ASKED, LINEAR_READINGS, Verdict, verdicts
-from .words import title
+from .words import not_run, spread, title
 
-__all__ = ["brief", "html", "markdown", "to_text"]
+__all__ = ["brief", "html", "markdown"]
 
 RUN = "mixerlens reproduce explicit-operator --page docs/explicit-operator.md"
-
-
-def to_text(document: dict[str, Any]) -> str:
-    """JSON with a line for every set or variant, so that a change can be read."""
-    found = json.dumps(document, indent=1, allow_nan=False)
-    return _joined(found) + "\n"
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -100,7 +93,7 @@ def _seen(rows: dict[str, Any], document: dict[str, Any]) -> str:
     for task, said in seen.TASKS.items():
         runs = rows.get(task, {}).get("random S4D-Lin", {})
         if runs:
-            cells.append([said, *(_spread([run[name]["score"] for run in runs.values()]) for name in seen.FEATURES)])
+            cells.append([said, *(spread([run[name]["score"] for run in runs.values()]) for name in seen.FEATURES)])
     count = max(len(runs) for row in rows.values() for runs in row.values())
     return f"""## What each order sees, without training
 
@@ -108,7 +101,7 @@ Two classes, {sizes["time"]} steps, {sizes["systems"]} random S4D-Lin systems, a
 and read by a ridge classifier; {sizes["test"]} test sequences, {count} seeds. Mean accuracy [95 % interval of that
 mean over seeds] (lowest to highest seed); chance is 50 %.
 
-{_table(("the classes differ in", *seen.FEATURES), cells)}
+{table(("the classes differ in", *seen.FEATURES), cells)}
 Orders of the decoder: 1 is linear, 2 is products of two inputs, of the same time (i = j) or of different times. Classes
 that differ in their mean are told apart by waves that do not interact; classes that differ in their autocorrelation
 alone only by pairs launched at different times.
@@ -154,7 +147,7 @@ def _accuracies(rows: dict[str, Any], document: dict[str, Any]) -> str:
     ]
     body = []
     for variant, said in (*((name, f"logistic regression: {name}") for name in BASELINES), *_said()):
-        cells = [_spread([run["test"]["score"] for run in rows[name].get(variant, {}).values()]) for name in names]
+        cells = [spread([run["test"]["score"] for run in rows[name].get(variant, {}).values()]) for name in names]
         if any(cells):
             body.append([f"{variant}: {said}" if variant in VARIANTS else said, *(cell or "not run" for cell in cells)])
     recipes = document["recipes"]["sets"]
@@ -163,12 +156,12 @@ def _accuracies(rows: dict[str, Any], document: dict[str, Any]) -> str:
     shared = ", ".join(f"{key} {any_[key]}" for key in ("features", "modes", "rate", "system_rate") if key in any_)
     return f"""## Trained classifiers and their controls
 
-{_table(("set", "steps x channels", "classes", "train / validation / test", "from", "prepared"), about)}
+{table(("set", "steps x channels", "classes", "train / validation / test", "from", "prepared"), about)}
 Test accuracy in %: mean over seeds (lowest to highest seed); logistic regression has no seed, its brackets are
 Wilson's 95 % interval. Every variant is trained afresh with the same recipe ({shared}; steps x batch: {sizes}) and is
 kept at the look at the validation part that was best; no variant is tuned by itself.
 
-{_table(("variant", *(title(name, document) for name in names)), body)}"""
+{table(("variant", *(title(name, document) for name in names)), body)}"""
 
 
 def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
@@ -192,7 +185,7 @@ def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
     return f"""Differences in points of accuracy, with 95 % intervals, each by itself; "best" is what the
 validation part chose. A star: there at 5 % after Holm's correction over the sets.
 
-{_table(head, body)}
+{table(head, body)}
 In words, after that correction ("no difference": none that counts):
 
 {chr(10).join(lines)}
@@ -216,7 +209,7 @@ def _parts(rows: dict[str, Any], document: dict[str, Any]) -> str:
                 scores = [[run["parts"][gain][key]["score"] for run in runs] for key in keys]
                 body.append([title(name, document), *map(_mean, scores)])
         if body:
-            found.append(f"{said}:\n\n" + _table(("set", *titles), body))
+            found.append(f"{said}:\n\n" + table(("set", *titles), body))
     if not found:
         return ""
     return f"""### Parts of the trained model
@@ -247,7 +240,7 @@ def _rings(rows: dict[str, Any], document: dict[str, Any]) -> str:
                 str(len(every)),
                 drift,
                 *_waves(every, "trained"),
-                _spread([run["test"]["score"] for run in every]),
+                spread([run["test"]["score"] for run in every]),
             ]
             body.append([title(name, document), variant, *cells])
     columns = (
@@ -267,7 +260,7 @@ Medians over the rings, then over seeds. *Drift*: how far half, and nine in ten,
 units of the spacing. *1/4 lap, 1/2 lap*: nodes that carry the pulse by then (participation ratio); *null*: the same
 modes in random orders. *Velocity*: interquartile range of the group velocity over its middle.
 
-{_table((*columns, "velocity", "accuracy, %"), body)}"""
+{table((*columns, "velocity", "accuracy, %"), body)}"""
 
 
 def _runs(rows: dict[str, Any], document: dict[str, Any]) -> str:
@@ -280,7 +273,7 @@ def _runs(rows: dict[str, Any], document: dict[str, Any]) -> str:
                 steps = run.get("steps", "")
                 body.append([name, variant, "" if variant in BASELINES else seed, *shown, steps, run["cpu_seconds"]])
     head = ("set", "variant", "seed", "right", "Wilson 95 %, %", "steps", "CPU s")
-    return f"<details><summary>Every run, with its binomial interval</summary>\n\n{_table(head, body)}\n</details>\n"
+    return f"<details><summary>Every run, with its binomial interval</summary>\n\n{table(head, body)}\n</details>\n"
 
 
 def _limits(document: dict[str, Any]) -> str:
@@ -288,7 +281,7 @@ def _limits(document: dict[str, Any]) -> str:
     others = {name: scale for name, scale in every.items() if name not in document["sets"]}
     said = ", ".join(f"{name} ({scale})" for name, scale in others.items())
     other = f"Sets of another scale, or without a single run here: {said}." if said else "Every set was run."
-    absent = "\n".join(f"  - {line}" for line in _absent(document["missing"]))
+    absent = "\n".join(f"  - {line}" for line in not_run(document["missing"]))
     return (
         f"""## What this does not say
 
@@ -310,42 +303,8 @@ def _limits(document: dict[str, Any]) -> str:
     )
 
 
-def _absent(missing: Sequence[str]) -> list[str]:
-    """A line a table and variant: which seeds of which sets."""
-    seeds: dict[tuple[str, str], dict[str, list[int]]] = {}
-    for name in missing:
-        table, data, rest = name.split("/")
-        variant, _, seed = rest.rpartition("-")
-        seeds.setdefault((table, variant), {}).setdefault(data, []).append(int(seed))
-    lines = []
-    for (table, variant), each in seeds.items():
-        alike: dict[tuple[int, ...], list[str]] = {}
-        for data, numbers in each.items():
-            alike.setdefault(tuple(sorted(numbers)), []).append(data)
-        places = (f"{', '.join(names)} (seeds {', '.join(map(str, numbers))})" for numbers, names in alike.items())
-        lines.append(f"{table}, {variant}: {'; '.join(places)}")
-    return lines
-
-
 def _said() -> list[tuple[str, str]]:
     return [(name, each.said) for name, each in VARIANTS.items()]
-
-
-def _spread(scores: Sequence[Sequence[int]]) -> str:
-    """Mean over seeds, its interval where there are many, and the range; Wilson's interval of a single score."""
-    if not scores:
-        return ""
-    each = [100 * correct / total for correct, total in scores]
-    mean = sum(each) / len(each)
-    if len(each) == 1:
-        correct, total = scores[0]
-        low, high = wilson(correct, total)
-        return f"{mean:.1f} [{100 * low:.1f} to {100 * high:.1f}]"
-    inner = ""
-    if len(each) >= 10:
-        half = 1.96 * math.sqrt(sum((x - mean) ** 2 for x in each) / (len(each) - 1) / len(each))
-        inner = f" [{mean - half:.1f} to {mean + half:.1f}]"
-    return f"{mean:.1f}{inner} ({min(each):.1f} to {max(each):.1f})"
 
 
 def _mean(scores: Sequence[Sequence[int]]) -> str:
@@ -387,18 +346,3 @@ def _nodes(rows: dict[str, Any]) -> str:
         run["trained"]["nodes"] for variants in rows.values() for runs in variants.values() for run in runs.values()
     ]
     return " or ".join(map(str, sorted(set(every))))
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def _joined(text: str) -> str:
-    """Lists and innermost objects of indented JSON on one line."""
-    import re
-
-    for opening, closing in (("\\[", "\\]"), ("\\{", "\\}")):
-        pattern = f"{opening}[^\\[\\]{{}}]*{closing}"
-        text = re.sub(pattern, lambda found: re.sub(r"\s+", " ", found.group()), text)
-    return text
