@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixerlens.design.values import Option, number
 from mixerlens.families.hippo import legs_power
+from mixerlens.families.s4 import legs_normal_plus_low_rank
 
 Shape = tuple[int, ...]
 
@@ -81,6 +82,16 @@ def _legs_entry(heads: int, shape: Shape, o: dict[str, float], tokens: Tensor) -
     return first - _legs(heads, (*shape, shape[-1]), o, tokens)[..., 0]
 
 
+def _legs_modes(index: int, imaginary: bool) -> Callable[[int, Shape, dict[str, float], Tensor], Tensor]:
+    """Of HiPPO-LegS as diag(A) - P P^* with input B, one of each pair of modes: A, P or B (arXiv 2111.00396)."""
+
+    def make(heads: int, shape: Shape, o: dict[str, float], tokens: Tensor) -> Tensor:
+        x = legs_normal_plus_low_rank(2 * shape[-1])[index]
+        return (x.imag if imaginary else x.real).to(tokens.device)[None, None, None]
+
+    return make
+
+
 _BASE = {"base": Option(number(1), 10000.0)}
 _POWER = {"power": Option(number(1e-3, 1e3), 1.0)}
 FUNCTIONS: dict[str, Function] = {
@@ -93,5 +104,11 @@ FUNCTIONS: dict[str, Function] = {
     "clock": Function(_clock, {}, positional=True),
     "rope_phase": Function(_rope_phase, _BASE, positional=True),
     "legs": Function(_legs, _POWER, positional=True),
+    "legs_rate": Function(_legs_modes(0, False), {}),
+    "legs_frequency": Function(_legs_modes(0, True), {}),
+    "legs_low_rank": Function(_legs_modes(1, False), {}),
+    "legs_low_rank_imag": Function(_legs_modes(1, True), {}),
+    "legs_input": Function(_legs_modes(2, False), {}),
+    "legs_input_imag": Function(_legs_modes(2, True), {}),
     "legs_entry": Function(_legs_entry, _POWER, positional=True),
 }

@@ -195,7 +195,7 @@ def collect(declared: Iterable[Signal], changes: dict[str, dict[str, Any]], head
 
 
 def _changed(signal: Signal, change: dict[str, Any]) -> Signal:
-    change = dict(change)
+    given, change = change, dict(change)
     if change.get("init") is not None:
         change["init"] = Init.read(f"signals.{signal.name}.init", change["init"])
     if change.get("transform", signal.transform) != signal.transform:
@@ -206,7 +206,13 @@ def _changed(signal: Signal, change: dict[str, Any]) -> Signal:
     if "function" in change:
         change.setdefault("source", "position" if FUNCTIONS[change["function"]].positional else "constant")
         change.setdefault("arguments", {})
-    return replace(signal, **change)
+    changed = replace(signal, **change)
+    if changed.trained:
+        return changed
+    for name in ("transform", "norm", "scale"):
+        if name in given:
+            raise InputError(f"signals.{signal.name}.{name}: a {changed.source} is what its function gives: drop it")
+    return replace(changed, transform="identity", norm="none", scale=1.0)
 
 
 def _check(signal: Signal, heads: int) -> None:
@@ -220,6 +226,8 @@ def _check(signal: Signal, heads: int) -> None:
         if signal.function is None:
             wanted = "an init or a function" if signal.source == "parameter" else "a function"
             raise InputError(f"{where}: a {signal.source} needs {wanted}, one of {', '.join(FUNCTIONS)}")
+        if signal.function not in FUNCTIONS:
+            raise unknown(f"{where}: function", signal.function, FUNCTIONS)
         positional = FUNCTIONS[signal.function].positional
         if positional != (signal.source == "position"):
             wanted = "position" if positional else "constant or parameter"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mixerlens.design.functions import FUNCTIONS
+from mixerlens.design.inits import constant, normal
 from mixerlens.design.parts import SLOTS, Kind, Sizes, options_of
 from mixerlens.design.parts.systems import SYSTEMS, System
 from mixerlens.design.signals import Signal, collect, read_changes
@@ -45,7 +46,8 @@ class Vector:
     features: the transform, see ``transforms.FEATURES``. norm: none, l2, rms, sum. scale: a number or
     "inverse_sqrt_dim". heads: head groups, all heads where None. gate: none, or a signal NAME_gate that multiplies the
     vector by one number ("number") or one a dimension ("vector"). imaginary: a second signal NAME_imag holds imaginary
-    parts. function, arguments: of a constant or position; deviation: of a parameter's normal initial values.
+    parts. function, arguments: of a constant or position, and where a parameter starts (NAME_imag at FUNCTION_imag);
+    deviation: of a parameter's normal initial values, where no function says them.
     """
 
     source: str = "projection"
@@ -63,20 +65,20 @@ class Vector:
         """The signals this vector needs."""
         if self.source == "evolution":
             return []
-        from mixerlens.design.inits import normal
-
         scale = dim**-0.5 if self.scale == "inverse_sqrt_dim" else float(self.scale)
         groups = heads if self.heads is None else self.heads
         shape = (dim,) if micro_steps == 1 else (micro_steps, dim)
-        common = {"shape": shape, "heads": groups, "source": self.source, "dynamics": name != "value"}
-        if self.source in ("constant", "position"):
-            common |= {"function": self.function or "one", "arguments": self.arguments}
-        if self.source == "parameter":
+        common: dict[str, Any] = {"shape": shape, "heads": groups, "source": self.source, "dynamics": name != "value"}
+        function = self.function or (None if self.source in ("projection", "parameter") else "one")
+        common |= {"arguments": self.arguments}
+        if self.source == "parameter" and function is None:
             common |= {"init": normal(self.deviation)}
-        own = {"transform": self.features, "norm": self.norm, "scale": scale}
+        own = {"transform": self.features, "norm": self.norm, "scale": scale, "function": function}
         found = [Signal(name, **common, **own, says=f"the {name}")]
         if self.imaginary:
-            found.append(Signal(f"{name}_imag", **common, scale=scale, says=f"the imaginary part of the {name}"))
+            function = None if function is None else f"{function}_imag"
+            told = f"the imaginary part of the {name}"
+            found.append(Signal(f"{name}_imag", **common, scale=scale, function=function, says=told))
         if self.gate != "none":
             gate = () if self.gate == "number" else (dim,)
             dynamics = name != "value"
@@ -209,8 +211,6 @@ class MixerSpec:
                 Signal("output_gate", shape, self.heads, transform=self.gate.kind, dynamics=False, says="multiplies y")
             )
         if self.skip:
-            from mixerlens.design.inits import constant
-
             told = {"source": "parameter", "init": constant(1), "dynamics": False}
             declared.append(Signal("skip", (), self.heads, **told, says="the multiple of the value that is added to y"))
         return collect(declared, self.signals, self.heads * self.micro_steps)
@@ -249,6 +249,10 @@ def _vector(where: str, given: Any) -> Vector:
     named = {f.name: getattr(given, f.name) for f in fields(Vector)} if isinstance(given, Vector) else given
     named = mapping(where, named, _VECTOR)
     vector = Vector(**{name: _VECTOR[name](f"{where}.{name}", x) for name, x in named.items()})
+    if vector.source in ("constant", "position", "evolution"):
+        for name in ("features", "norm", "scale", "imaginary"):
+            if getattr(vector, name) != getattr(Vector(), name):
+                raise InputError(f"{where}.{name}: a {where} from {vector.source} is taken as it is: drop {name}")
     if vector.source == "evolution" and where != "key":
         raise InputError(f"{where}.source: only the key can come from the evolution")
     return vector

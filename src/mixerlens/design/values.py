@@ -10,6 +10,7 @@ from typing import Any
 
 from mixerlens.errors import InputError
 
+FEW = 24  # names an error lists
 LARGEST = 2**20  # no size of a specification is larger
 
 Check = Callable[[str, Any], Any]
@@ -26,11 +27,11 @@ class Option:
 
 
 def unknown(field: str, name: object, known: Collection[str]) -> InputError:
-    """The error for a name that does not exist, with the nearest ones that do."""
-    shown = str(name)
-    near = get_close_matches(shown, known, n=1) if isinstance(name, str) else []
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"{field}: {name!r:.60} is unknown; {hint}known are {', '.join(sorted(known)) or 'none'}")
+    """The error for a name that does not exist, with the nearest ones that do, and all where they are few."""
+    near = get_close_matches(name, known, n=3) if isinstance(name, str) else []
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    told = f"known are {', '.join(sorted(known))}" if len(known) <= FEW else f"{len(known)} others are known"
+    return InputError(f"{field}: {name!r:.60} is unknown; {hint}{told}")
 
 
 def choice(*names: str) -> Check:

@@ -21,5 +21,5 @@ PRESETS: dict[str, dict[str, Any]] = ATTENTION | LINEAR | DELTA | STATE_SPACE
 def preset(name: str, **changes: Any) -> MixerSpec:
     """The specification of this name, with fields of `MixerSpec` changed. Raises InputError for an unknown name."""
     if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
+        raise unknown("family (mixerlens design list)", name, PRESETS)
     return MixerSpec.from_dict({"name": name} | PRESETS[name] | changes)

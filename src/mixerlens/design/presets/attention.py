@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixerlens.design.inits import log_uniform
+from mixerlens.design.inits import constant, log_uniform
 from mixerlens.design.spec import Vector, part
 
 SOFTMAX: dict[str, Any] = {
@@ -29,5 +29,8 @@ ATTENTION: dict[str, dict[str, Any]] = {
     "differential_attention": SOFTMAX | {"system": part("difference"), "norm": part("rms")},
     "forgetting_transformer": SOFTMAX | {"evolution": part("bias"), "signals": {"offset": FORGET}},
     "path_attention": SOFTMAX
-    | {"evolution": part("delta", direction="own"), "signals": {"beta": {"scale": 2.0, "transform": "sigmoid"}}},
+    | {
+        "evolution": part("delta", direction="own"),
+        "signals": {"beta": {"scale": 2.0, "init": constant(1.0).to_dict()}},
+    },
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mixerlens.design.inits import constant
 from mixerlens.design.spec import Vector, part
 
 UNIT = Vector(features="silu", norm="l2")
@@ -16,7 +17,7 @@ AROUND: dict[str, Any] = {
 }
 BETA = {"scaling": part("beta")}
 GATED = AROUND | BETA | {"gate": part("silu")}
-TO_TWO = {"signals": {"beta": {"scale": 2.0}}}
+TO_TWO = {"signals": {"beta": {"scale": 2.0, "init": constant(1.0).to_dict()}}}
 
 DELTA: dict[str, dict[str, Any]] = {
     "delta_net": AROUND | BETA | {"evolution": part("delta")},
@@ -54,6 +55,5 @@ DELTA: dict[str, dict[str, Any]] = {
         "gate": part("silu"),
         "skip": True,
     },
-    "mesa_net": GATED
-    | {"evolution": part("scalar"), "system": part("ridge"), "signals": {"beta": {"transform": "sigmoid"}}},
+    "mesa_net": GATED | {"evolution": part("scalar"), "system": part("ridge")},
 }

@@ -71,7 +71,13 @@ STATE_SPACE: dict[str, dict[str, Any]] = {
         "readout": part("real_part", scale=2.0),
         "signals": {"step": STEP, "rate": HALF},
     },
-    "s4": FIXED | {"evolution": part("bilinear"), "readout": part("real_part"), "signals": {"step": STEP}},
+    "s4": FIXED
+    | {
+        "key": Vector(source="parameter", imaginary=True, function="legs_input"),
+        "evolution": part("bilinear"),
+        "readout": part("real_part"),
+        "signals": {"step": STEP},
+    },
     "dss": FIXED
     | {
         "key": ONE,

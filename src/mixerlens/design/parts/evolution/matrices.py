@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mixerlens.design.inits import count, log_uniform, normal, uniform
+from mixerlens.design.inits import uniform
 from mixerlens.design.parts.evolution.decay import FORMS
 from mixerlens.design.parts.kind import Kind, Options, Pieces, Sizes
 from mixerlens.design.signals import Signal
@@ -54,19 +54,18 @@ def _oscillator(a: Assembly, o: Options, pieces: Pieces) -> Pieces:
 
 
 def _bilinear_signals(sizes: Sizes, o: Options) -> list[Signal]:
+    """All start at HiPPO-LegS in the basis where its normal part is diagonal."""
     shape, heads = (sizes.dim,), sizes.heads
     rate, step = FORMS["rate"](shape, heads)
-    low_rank = [
-        Signal(name, shape, heads, "parameter", init=normal(0.5), says="P of diag(rate + i frequency) - P P^*")
-        for name in ("low_rank", "low_rank_imag")
-    ]
+    says = {
+        "frequency": "the imaginary part of the rate",
+        "low_rank": "P of diag(rate + i frequency) - P P^*",
+        "low_rank_imag": "the imaginary part of P",
+    }
     return [
-        replace(rate, init=uniform(-0.6, -0.4)),
-        Signal(
-            "frequency", shape, heads, "parameter", init=count(0.0, torch.pi), says="the imaginary part of the rate"
-        ),
-        *low_rank,
-        replace(step, source="parameter", init=log_uniform(1e-3, 1e-1)),
+        replace(rate, init=None, function="legs_rate"),
+        *(Signal(name, shape, heads, "parameter", function=f"legs_{name}", says=told) for name, told in says.items()),
+        replace(step, source="parameter"),
     ]
 
 
