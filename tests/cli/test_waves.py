@@ -18,7 +18,7 @@ def as_json(result):
 
 
 def test_a_fresh_s4d_layer_is_transport(s4d_folder, mixerlens):
-    found = as_json(mixerlens("waves", s4d_folder, "--json", "--length", "40", "--nulls", "3"))
+    found = as_json(mixerlens("waves", s4d_folder, "--json", "--full", "--length", "40", "--nulls", "3"))
     model = load_s4d(s4d_folder)
     assert list(found) == ["layers.0.s4d", "layers.1.s4d"]
     for layer, block in zip(found.values(), model.layers, strict=True):
@@ -32,6 +32,17 @@ def test_a_fresh_s4d_layer_is_transport(s4d_folder, mixerlens):
         assert len(layer["history"]["linear"]) == max(40, math.ceil(2 * float(laps.max())))
 
 
+def test_the_json_is_a_number_a_ring_unless_more_is_asked_for(s4d_folder, mixerlens):
+    options = ("waves", s4d_folder, "--json", "--length", "40", "--nulls", "2")
+    short, full = (mixerlens(*options, *more) for more in ((), ("--full",)))
+    history, whole = (as_json(each)["layers.0.s4d"]["history"] for each in (short, full))
+    assert len(history["capacity"]) == 5 and not {"linear", "at_node", "node"} & history.keys()
+    assert {name: whole[name] for name in ("capacity", "window", "nodes")} == {
+        name: history[name] for name in ("capacity", "window", "nodes")
+    }
+    assert len(full.stdout) > 3 * len(short.stdout)
+
+
 def test_the_table_names_laps_and_the_figure_is_drawn(s4d_folder, mixerlens, tmp_path):
     target = tmp_path / "waves.svg"
     result = mixerlens("waves", s4d_folder, "--length", "16", "--rings", "2", "--nulls", "2", "--figure", target)
@@ -40,7 +51,7 @@ def test_the_table_names_laps_and_the_figure_is_drawn(s4d_folder, mixerlens, tmp
     assert "of 5" in result.stdout
     assert "equally exact rings" in result.stdout
     drawn = target.read_text()
-    assert drawn.startswith("<?xml") and drawn.count("<image") >= 4
+    assert drawn.startswith("<?xml") and drawn.count("<image") >= 6
     again = tmp_path / "again.svg"
     mixerlens("waves", s4d_folder, "--length", "16", "--rings", "2", "--nulls", "2", "--figure", again)
     assert again.read_text() == drawn

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from mixerlens import families
 from mixerlens.errors import InputError
 from mixerlens.models.s4d_layer import S4D
 
@@ -90,6 +91,18 @@ def test_a_mode_that_neither_decays_nor_turns_is_a_sum(log_decay):
     slope = torch.autograd.grad(layer(u)[0, -1].sum(), layer.frequency)[0][:, 0]
     lag = torch.arange(29.5, 0, -1, dtype=torch.float64)[:, None]
     assert relative(slope, -2 * layer.C[:, 0, 1] * step**2 * (lag * u[0]).sum(0)) < 1e-12
+
+
+@pytest.mark.parametrize("rate", [-1e-300, -5e-324])
+def test_families_hold_a_mode_whose_step_underflows_as_a_sum(rate):
+    """dt A is zero or denormal: x_t = x_{t-1} + dt u_t in `families.s4d` and in S5's modes, too."""
+    A = torch.full((2, 1), rate, dtype=torch.complex128)
+    one, dt = torch.ones_like(A), torch.tensor([1e-3, 0.1], dtype=torch.float64)
+    u = torch.randn(1, 20, 2, 1, dtype=torch.float64)
+    want = dt[:, None] * u.cumsum(1)
+    assert relative(families.s4d(A=A, B=one, C=one, dt=dt, length=20).operator() @ u, 2 * want) < 1e-12
+    found = families.s5(A=A[:, 0], dt=dt, length=20).operator() @ u.to(torch.complex128)
+    assert relative(found.real, want) < 1e-12
 
 
 def test_parameters_for_the_family_are_what_the_layer_uses():

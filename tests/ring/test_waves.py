@@ -240,3 +240,17 @@ def test_kinds_are_named():
         given = FAMILIES[name].arguments(0)
         given.pop("value")
         assert from_ssm(FAMILIES[name].function(**given)).kind == kind
+
+
+def test_phases_are_those_of_the_nodes_and_a_ring_is_one_line():
+    system = ring(LIN[:16], 2 / 48)
+    found = waves(system, laps=1, nulls=1)
+    response = system.impulse_response(found.tokens)
+    at = found.space_time > 1e-9 * found.space_time.amax()
+    again = torch.polar(found.space_time, found.phase)
+    assert ((again - response / response[0].abs().amax())[at].abs() < 1e-12).all()
+    assert repr(system) == f"RingNetwork(circulant: 1 ring of 16 nodes, error {system.error:.1e})"
+    given = FAMILIES["mamba"].arguments(1)
+    given.pop("value")
+    said = repr(from_ssm(FAMILIES["mamba"].function(**given)))
+    assert "warped clock" in said and "tokens" in said and "\n" not in said and len(said) < 120

@@ -20,6 +20,9 @@ def waves(
     figure: Annotated[
         Path | None, typer.Option(help="Also draw the waves to this .png, .pdf or .svg file.", show_default=False)
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="In JSON the errors of reading every past lag too: megabytes for many heads.")
+    ] = False,
     json: Json = False,
     output: Output = None,
 ) -> bool:
@@ -39,7 +42,7 @@ def waves(
         lambda mixer: survey(mixer, most=rings, nulls=nulls, seed=run.seed),
         json=json,
         output=output,
-        to_json=lambda found: found.to_json(),
+        to_json=lambda found: found.to_json(curves=full),
     )
     found = {path: each for path, each in measured.items() if isinstance(each, Survey)}
     if not found:

@@ -32,7 +32,7 @@ class CarriedSystem:
     """
 
     def __init__(self, system: S4D, waves: int) -> None:
-        from ..models.s4d_layer import held
+        from ..families.ssm import held
 
         family = {name: wide(tensor.detach()) for name, tensor in system.parameters_for_family().items()}
         z = family["A"] * family["dt"][:, None]

@@ -72,7 +72,7 @@ class StackOrders(Record):
         """
         if abs(s) >= self.radius:
             raise UnsupportedError(
-                f"the series about {self.about} has radius {self.radius:.3g} (found), so it has no sum at {s:g}: "
+                f"the series about {self.about} has radius {self.radius:.3g} (found, not proved): no sum at {s:g}; "
                 "expand about a reference input, or keep the norms' scales as gates (the frozen account)"
             )
         total = torch.zeros_like(self.orders[0])

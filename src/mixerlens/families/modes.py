@@ -16,7 +16,7 @@ from mixerlens.errors import InputError
 from mixerlens.evolution import Dense, Diagonal, Evolution
 from mixerlens.families.checks import forgets, positive, tensors
 from mixerlens.families.family import Family, register
-from mixerlens.families.ssm import expm1
+from mixerlens.families.ssm import held
 from mixerlens.shapes import wide
 from mixerlens.support import Support
 
@@ -40,8 +40,8 @@ def s5(
     if not bool((A.real < 0).all()):
         raise InputError(f"Re A must be negative, its largest value is {float(A.real.max())}")
     rate, step = wide(A).to(torch.complex128), wide(dt)
-    held = expm1(rate * step) / rate
-    return _mode(held[:, None], Diagonal(rate=rate[:, None], step_size=step), A.dtype.to_complex(), length, segments)
+    enters = held(rate[:, None], step)
+    return _mode(enters, Diagonal(rate=rate[:, None], step_size=step), A.dtype.to_complex(), length, segments)
 
 
 def lru(

@@ -15,7 +15,7 @@ from mixerlens.readout import RealPart
 from mixerlens.shapes import wide
 from mixerlens.support import Support
 
-__all__ = ["mamba", "mamba2", "s4d"]
+__all__ = ["held", "mamba", "mamba2", "s4d"]
 
 
 def s4d(
@@ -38,9 +38,7 @@ def s4d(
         raise InputError(f"A, B, C must be (features, modes) and dt (features,): got {shapes}")
     if not bool((A.real < 0).all()):
         raise InputError(f"Re A must be negative, its largest value is {float(A.real.max())}")
-    exponent = wide(A) * wide(dt)[:, None]
-    held = torch.special.expm1(exponent.real) if not exponent.is_complex() else expm1(exponent)
-    key = (held / wide(A) * wide(B)).to(torch.promote_types(A.dtype, B.dtype))
+    key = (held(wide(A), wide(dt)) * wide(B)).to(torch.promote_types(A.dtype, B.dtype))
     return CoefficientDynamics(
         query=C[None, None],
         key=key[None, None],
@@ -49,6 +47,16 @@ def s4d(
         support=Support(segments=segments),
         length=length,
     )
+
+
+def held(A: Inexact[Tensor, "features modes"], dt: Float[Tensor, " features"]) -> Inexact[Tensor, "features modes"]:
+    """(exp(dt A) - 1) / A, what a zero-order hold of step dt injects; its limit dt for a mode that neither decays nor
+    turns or whose dt A underflows, and dt + dt^2 A / 2, right to the last digit, near it.
+    """
+    z = A * dt[:, None]
+    near = z.abs() < 1e-8
+    grown = expm1(z) if z.is_complex() else torch.special.expm1(z)
+    return torch.where(near, dt[:, None] * (1 + z / 2), grown / torch.where(near, 1, A))
 
 
 def expm1(z: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..evolution.power_sums import power_sums
-from ..families.ssm import expm1
+from ..families.ssm import held
 from ..operator.toeplitz import convolve
 from ..shapes import wide
 
@@ -68,15 +68,6 @@ class S4D(nn.Module):
         if u.ndim != 3 or u.shape[2] != self.D.shape[0] or u.shape[1] == 0:
             raise InputError(f"S4D takes (batch, time >= 1, {self.D.shape[0]} features), not {tuple(u.shape)}")
         return causal_convolution(self.kernel(u.shape[1]), u) + self.D * u
-
-
-def held(A: Complex[Tensor, "features modes"], dt: Float[Tensor, " features"]) -> Complex[Tensor, "features modes"]:
-    """(exp(dt A) - 1) / A, what a zero-order hold of step dt injects; its limit dt for a mode that neither decays nor
-    turns, and dt + dt^2 A / 2, right to the last digit, near it.
-    """
-    z = A * dt[:, None]
-    near = z.abs() < 1e-8
-    return torch.where(near, dt[:, None] * (1 + z / 2), expm1(z) / torch.where(near, 1, A))
 
 
 def causal_convolution(

@@ -55,8 +55,9 @@ class History(Record):
         "capacity": "tokens", "window": "tokens",
     }  # fmt: skip
 
-    def to_json(self) -> dict[str, Any]:
-        names = ("linear", "at_node", "node", "capacity", "window", "nodes")
+    def to_json(self, curves: bool = True) -> dict[str, Any]:
+        """curves: the errors of every lag too; without them one number a ring."""
+        names = ("linear", "at_node", "node") * curves + ("capacity", "window", "nodes")
         return self._described({name: getattr(self, name) for name in names})
 
 

@@ -54,7 +54,7 @@ class RingRun:
     states: Complex[Tensor, "batch time rings nodes channels"] | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RingNetwork:
     """z_t = K_t z_{t-1} + [left_t (right_t^T z_{t-1})] + inject_t u_t, y_t = scale Re(read_t z_t).
 
@@ -72,13 +72,13 @@ class RingNetwork:
     """
 
     diagonal: Diagonal
-    b: Complex[Tensor, "#batch #time rings nodes inputs"] = field(repr=False)
-    c: Complex[Tensor, "#batch #time rings outputs nodes"] = field(repr=False)
-    left: Complex[Tensor, "#batch #time rings nodes"] | None = field(default=None, repr=False)
-    right: Complex[Tensor, "#batch #time rings nodes"] | None = field(default=None, repr=False)
-    late: Complex[Tensor, "#batch #time rings nodes"] | None = field(default=None, repr=False)
+    b: Complex[Tensor, "#batch #time rings nodes inputs"]
+    c: Complex[Tensor, "#batch #time rings outputs nodes"]
+    left: Complex[Tensor, "#batch #time rings nodes"] | None = None
+    right: Complex[Tensor, "#batch #time rings nodes"] | None = None
+    late: Complex[Tensor, "#batch #time rings nodes"] | None = None
     scale: float | None = 1.0
-    order: Int[Tensor, "rings nodes"] | None = field(default=None, repr=False)
+    order: Int[Tensor, "rings nodes"] | None = None
     error: float = float("nan")
 
     @staticmethod
@@ -87,6 +87,12 @@ class RingNetwork:
         from mixerlens.ring.convert import from_ssm
 
         return from_ssm(layer, **options)
+
+    def __repr__(self) -> str:
+        """One line: what couples how many nodes, and how far it was found from its layer."""
+        tokens = "" if self.length is None else f", {self.length} tokens"
+        rings = f"{self.rings} ring{'s' if self.rings > 1 else ''} of {self.nodes} nodes{tokens}"
+        return f"RingNetwork({self.kind}: {rings}, error {self.error:.1e})"
 
     @property
     def rings(self) -> int:

@@ -41,7 +41,8 @@ class Survey(Record):
         "constant": "Whether the network is the same at every token.",
     }
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, curves: bool = True) -> dict[str, Any]:
+        """curves: the errors of the history at every lag too, most of what there is to write."""
         numbers = {
             "error": self.ring.error,
             "heads": self.heads,
@@ -50,7 +51,7 @@ class Survey(Record):
             "kind": self.ring.kind,
             "constant": self.ring.constant,
         }
-        history = None if self.history is None else self.history.to_json()
+        history = None if self.history is None else self.history.to_json(curves)
         return self._described(numbers) | {"waves": self.waves.to_json(), "history": history}
 
 
@@ -62,7 +63,7 @@ class NoRing(Record):
 
     labels: ClassVar[dict[str, str]] = {"reason": "What keeps the mixer from being a ring with frequencies."}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, curves: bool = True) -> dict[str, Any]:
         return self._described({"reason": self.reason})
 
 

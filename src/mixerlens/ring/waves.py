@@ -96,7 +96,7 @@ class Waves(Record):
     tokens: when it is looked at, (moments, rings): 64 moments a lap, a ring's own laps, so that all pictures share one
         scale; where nothing moves, evenly over the tokens there are.
     space_time: |z| of the nodes, 1 at node 0 at token 0, (moments, rings, nodes). shuffled: the same in the
-        first of the random orders.
+        first of the random orders. phase: arg z of the nodes in their sorted order, radians, (moments, rings, nodes).
     participation: nodes that carry it, (sum |z|^2)^2 / sum |z|^4, between 1 and N, (moments, rings); null: the mean of
         that over `nulls` random orders of the modes.
     quarter, half, quarter_null, half_null: both after a quarter and half of a lap, where a random order has no pulse
@@ -111,6 +111,7 @@ class Waves(Record):
     tokens: Int[Tensor, "moments rings"] = field(repr=False)
     space_time: Float[Tensor, "moments rings nodes"] = field(repr=False)
     shuffled: Float[Tensor, "moments rings nodes"] = field(repr=False)
+    phase: Float[Tensor, "moments rings nodes"] = field(repr=False)
     participation: Float[Tensor, "moments rings"] = field(repr=False)
     null: Float[Tensor, "moments rings"] = field(repr=False)
     quarter: Float[Tensor, " rings"]
@@ -183,6 +184,7 @@ def waves(ring: RingNetwork, *, laps: float = 2.0, nulls: int = NULLS, seed: int
         tokens=tokens,
         space_time=size,
         shuffled=first.abs(),
+        phase=response.angle(),
         participation=here,
         null=null,
         quarter=after(here, LAP // 4),
