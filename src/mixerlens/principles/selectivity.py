@@ -77,10 +77,10 @@ class SelectivityPrinciple(Principle):
     headline: ClassVar[str] = "zeroable"
     wording: ClassVar[str] = "A nonlinear readout enables zeros, by its zero set."
     theorem: ClassVar[str] = (
-        "A linear phi zeroes n - 1 keys in general position and keeps any other, and no more. relu zeroes a half-space: of "
-        "N random keys one can be kept alone with probability C(N, n) / 2^N, C Cover's count, one half at N = 2 n. exp "
-        "zeroes none; its share of mass on one key goes to 1 with the norm of the query if and only if that key "
-        "is a corner of the convex hull of the keys. A gate in A_t zeroes whole columns, for every query alike."
+        "A linear phi zeroes n - 1 keys in general position and keeps any other, and no more. relu zeroes half-spaces: "
+        "of N random keys it keeps one alone with probability C(N, n) / 2^N, C Cover's count, one half at N = 2 n. exp "
+        "zeroes none; its share of mass on one key goes to 1 with the norm of the query if and only if that key is a "
+        "corner of the convex hull of the keys. A gate in A_t zeroes whole columns, for every query alike."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "Cover 1965, doi:10.1109/PGEC.1965.264137")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
@@ -159,7 +159,7 @@ def selectivity(
     factors: tuple[float, ...] = FACTORS,
     seed: int = 0,
 ) -> SelectivityPrinciple:
-    """Principle 2: zeros by linear algebra and linear programmes on the mixer's own keys and on random ones, and the
+    """Principle 2: zeros by linear algebra and cones of the mixer's own keys and on random ones, and the
     share of mass on one key.
 
     longest: the latest keys looked at, at most three times the dimensions of a state. targets: keys to be kept, evenly

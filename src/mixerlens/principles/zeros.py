@@ -1,4 +1,4 @@
-"""Which keys one query can zero while it keeps another: by linear algebra, by linear programmes, and by Cover's count.
+"""Which keys one query can zero while it keeps another: by linear algebra, by cones, and by Cover's count.
 
 The zero set of phi decides. Linear phi, and polynomials whose only real root is 0, zero a key on a hyperplane of
 queries; relu on a half-space; exp, sigmoid and polynomials without a real root nowhere.
@@ -6,7 +6,6 @@ queries; relu on a half-space; exp, sigmoid and polynomials without a real root 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -22,8 +21,7 @@ from mixerlens.readout import Exp, Polynomial, Readout, Relu, Sigmoid
 
 ZeroSet = Literal["hyperplane", "half-space", "level", "none"]
 Rule = Literal["hyperplane", "half-space", "corner"]  # what a query must do to have one key alone
-KEPT = 1e-6  # a kept score below this part of |q|_inf |k| counts as none
-INSIDE = 1e-9  # relative distance to a span up to which a key counts as in it
+INSIDE = 1e-9  # distance of a unit vector to a span or cone up to which it counts as in it
 
 
 def cover(keys: int, dim: int) -> int:
@@ -106,28 +104,25 @@ def real_roots(coefficients: list[Fraction]) -> int:
 def keeps_alone(keys: Float[Tensor, "keys dim"], target: int, rule: Rule, others: list[int]) -> bool:
     """Whether some query zeroes all of ``others`` and keeps the target: exactly, for these keys.
 
-    "hyperplane": the target is outside the span of the others. "half-space": max q.k_target over q.k_l <= 0 and
-    |q|_inf <= 1 is above 0. "corner": max t over q.(k_target - k_l) >= t and |q|_inf <= 1 is above 0, so that under exp
-    a long query gives the target all of the mass. Vectors are brought to norm 1 where their direction alone counts;
-    what is found up to 1e-6 is 0. Raises UnsupportedError without scipy.
+    "hyperplane": q.k_l = 0 for the others and not for the target, which is then outside their span. "half-space":
+    q.k_l <= 0 for the others and q.k_target > 0: the target is outside their cone. "corner": q.(k_target - k_l) > 0 for
+    all others, so that under exp a long query gives the target all of the mass: it is outside their convex hull, and
+    (k_target, 1) outside the cone of the (k_l, 1). Vectors are brought to norm 1; up to 1e-9 they are inside.
+
+    Raises UnsupportedError without scipy, but for a hyperplane.
     """
-    if rule != "corner":
-        size = keys.norm(dim=-1, keepdim=True)
-        unit = keys / torch.where(size > 0, size, 1)
-        if float(size[target]) == 0:
-            return False
-        if not others:
-            return True
-        if rule == "hyperplane":
-            return float(_beyond(unit[others], unit[target])) > INSIDE
-        return _programme(unit[target], unit[others])
+    if rule == "corner":
+        length = keys.norm(dim=-1).amax()
+        keys = torch.cat([keys / torch.where(length > 0, length, 1), torch.ones_like(keys[:, :1])], -1)
+    size = keys.norm(dim=-1, keepdim=True)
+    if float(size[target]) == 0:
+        return False
+    unit = keys / torch.where(size > 0, size, 1)
+    others = [j for j in others if float(size[j]) > 0]
     if not others:
         return True
-    apart = keys[target] - keys[others]
-    length = apart.norm(dim=-1, keepdim=True)
-    if bool((length == 0).any()):
-        return False  # a twin takes as much
-    return _margin(apart / length)
+    distance = _beyond if rule == "hyperplane" else _outside_cone
+    return distance(unit[others], unit[target]) > INSIDE
 
 
 def most_nearest(keys: Float[Tensor, "keys dim"], target: int, rule: Rule, order: list[int]) -> int:
@@ -154,32 +149,24 @@ def random_keys(dim: int, rule: Rule, counts: tuple[int, ...], trials: int, seed
     return tuple(found)
 
 
-def _beyond(others: Tensor, target: Tensor) -> Tensor:
+def _beyond(others: Tensor, target: Tensor) -> float:
     """Distance of a unit vector from the span of others."""
     _, values, basis = torch.linalg.svd(others, full_matrices=False)
     basis = basis[values > INSIDE * values[:1]] if len(values) else basis
-    return (target - (target @ basis.mH) @ basis).norm()
+    return float((target - (target @ basis.mH) @ basis).norm())
 
 
-def _programme(target: Tensor, others: Tensor) -> bool:
-    """max q.target over q.others <= 0, |q|_inf <= 1."""
-    return _solve(-target, others, [(-1, 1)] * len(target)) > KEPT
+def _outside_cone(others: Tensor, target: Tensor) -> float:
+    """Distance of a unit vector from the cone sum_l w_l k_l, w >= 0, of unit vectors.
 
-
-def _margin(rows: Tensor) -> bool:
-    """max t over q.rows >= t, |q|_inf <= 1."""
-    cost = torch.cat([torch.zeros_like(rows[0]), -torch.ones_like(rows[0, :1])])
-    bounds = [(-1, 1)] * rows.shape[-1] + [(None, None)]
-    return _solve(cost, torch.cat([-rows, torch.ones_like(rows[:, :1])], -1), bounds) > KEPT
-
-
-def _solve(cost: Tensor, rows: Tensor, bounds: Sequence[tuple[int | None, int | None]]) -> float:
-    """-min cost.x over rows.x <= 0 within bounds; 0 is always allowed."""
+    By Farkas it is above 0 if and only if some q has q.k_l <= 0 for all l and q.target > 0; the rest of the projection
+    is such a q.
+    """
     try:
-        from scipy.optimize import linprog
+        from scipy.optimize import nnls
     except ImportError as error:
-        raise UnsupportedError("linear programmes need scipy: pip install 'mixerlens[design]'") from error
-    found = linprog(cost.numpy(), A_ub=rows.numpy(), b_ub=[0.0] * len(rows), bounds=bounds, method="highs")
-    if not found.success:
-        raise UnsupportedError(f"a linear programme of {len(rows)} keys was given up: {found.message}")
-    return -float(found.fun)
+        raise UnsupportedError("zeros of relu and exp need scipy: pip install 'mixerlens[design]'") from error
+    try:
+        return float(nnls(others.mT.numpy(), target.numpy(), maxiter=30 * max(others.shape))[1])
+    except RuntimeError as error:
+        raise UnsupportedError(f"the projection on a cone of {len(others)} keys did not end: {error}") from error
