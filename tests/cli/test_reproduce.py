@@ -19,13 +19,13 @@ def small(monkeypatch):
 
 
 def test_the_list_names_tables_sets_and_what_is_stored(mixerlens, tmp_path, small):
-    found = mixerlens("reproduce", "--list", "--json", "-o", tmp_path)
+    found = mixerlens("reproduce", "explicit-operator", "--list", "--json", "-o", tmp_path)
     assert found.exit_code == 0
     rows = {row["table"]: row for row in json.loads(found.stdout)}
     assert rows.keys() == {"orders", "sets", "rings"} and rows["orders"]["cells"] == 40
     assert len(rows["sets"]["sets"]) >= 5 and all(row["stored"] == 0 for row in rows.values())
     assert mixerlens(*RUN, "-o", tmp_path).exit_code == 0
-    again = json.loads(mixerlens("reproduce", "--list", "--json", "-o", tmp_path).stdout)
+    again = json.loads(mixerlens("reproduce", "explicit-operator", "--list", "--json", "-o", tmp_path).stdout)
     assert [row["stored"] for row in again] == [4, 0, 0]
     assert "orders" in mixerlens("reproduce", "-o", tmp_path).stdout
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..data import SETS, present
 from ..errors import InputError
 from . import classifiers, rings, seen
+from .principles import tables as principles
 from .store import SCHEMA, Cell
 
 __all__ = ["STUDIES", "Study", "Table", "document"]
@@ -118,7 +119,13 @@ STUDIES: dict[str, Study] = {
         },
         tuple(classifiers.RECIPES),
         "page",
-    )
+    ),
+    "principles": Study(
+        "What do the six design principles change in trained models? (arXiv 2510.09389)",
+        {name: Table(title, seeds, principles.cells(name)) for name, (title, seeds, _) in principles.TABLES.items()},
+        tuple(principles.SCALES),
+        "principles.page",
+    ),
 }
 
 

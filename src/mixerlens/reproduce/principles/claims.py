@@ -1,0 +1,186 @@
+"""What the literature leads one to expect of the ablations, each as one comparison, written before the runs.
+
+A claim compares two variants of a table on the same seeds. Its difference is judged by the 95 % interval of
+`sweep.intervals`, which covers other seeds and other test sequences: "agrees" above 0, "the other way" below,
+"undecided" where it holds 0. These are many comparisons, and none is corrected for the others: of twenty without any
+difference, one misses its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...sweep.intervals import of_difference
+from .tables import EVOLUTION, NORMALIZER, READOUT, SCALING
+
+__all__ = ["CLAIMS", "Claim", "Judged", "judged"]
+
+Counts = tuple[int, int]
+
+
+def outcome(run: Mapping[str, Any]) -> Counts:
+    """Right and asked of the test split."""
+    right, asked = run["outcome"]["score"]
+    return right, asked
+
+
+def trained_length(run: Mapping[str, Any]) -> Counts:
+    """Of the shortest of the other tests: the trained length, in the table of A_t."""
+    right, asked = run["longer"][min(run["longer"], key=int)]["outcome"]["score"]
+    return right, asked
+
+
+def longest(run: Mapping[str, Any]) -> Counts:
+    right, asked = run["longer"][max(run["longer"], key=int)]["outcome"]["score"]
+    return right, asked
+
+
+@dataclass(frozen=True)
+class Claim:
+    """says: in words. source. more, less: the variants, of which the first is expected to be better."""
+
+    table: str
+    data: str
+    more: str
+    less: str
+    says: str
+    source: str
+    of: Callable[[Mapping[str, Any]], Counts] = outcome
+
+
+@dataclass(frozen=True)
+class Judged:
+    """difference, low, high: accuracy of ``more`` less that of ``less``; None where one of them was not run on the same
+    seeds."""
+
+    claim: Claim
+    seeds: int
+    difference: float | None = None
+    low: float = 0.0
+    high: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        if self.difference is None:
+            return "not run"
+        return "agrees" if self.low > 0 else "the other way" if self.high < 0 else "undecided"
+
+
+_NONE, _LEARNED = ", without positions", ", learned positions"
+_PRINCIPLES, _SIGNS, _PRODUCT = "arXiv 2510.09389", "arXiv 2411.12537", "arXiv 2502.10297"
+_LARGE = "n = 64"
+CLAIMS: tuple[Claim, ...] = (
+    *(
+        Claim(READOUT, data, more, "identity", said, source)
+        for data in ("mqar", "selective copying")
+        for more, said, source in (
+            ("exp", "exp selects better than the identity of the same n", _PRINCIPLES),
+            ("relu", "relu selects better than the identity of the same n", _PRINCIPLES),
+            ("degree 2", "degree 2 selects better than the identity of the same n", "arXiv 2402.18668"),
+            ("identity, wide", "more state selects better, phi the identity", "arXiv 2402.18668"),
+        )
+    ),
+    Claim(READOUT, "mqar", "exp", "degree 2", "exp recalls better than the polynomial", _PRINCIPLES),
+    Claim(READOUT, "mqar", "exp", "identity, wide", "it is phi, not the numbers of state alone", _PRINCIPLES),
+    Claim(EVOLUTION, "parity", f"scalar, signed{_NONE}", f"scalar{_NONE}", "parity needs eigenvalues below 0", _SIGNS),
+    Claim(
+        EVOLUTION, "parity", f"diagonal, signed{_NONE}", f"diagonal{_NONE}", "the same for a number a dimension", _SIGNS
+    ),
+    Claim(
+        EVOLUTION, "parity", f"delta, beta < 2{_NONE}", f"delta, beta < 1{_NONE}", "the same for a delta rule", _SIGNS
+    ),
+    Claim(
+        EVOLUTION,
+        "parity",
+        f"rotation{_NONE}",
+        f"identity{_NONE}",
+        "a turn by pi counts modulo 2, A_t = I does not",
+        _PRINCIPLES,
+    ),
+    Claim(
+        EVOLUTION,
+        "words",
+        f"two deltas, beta < 2{_NONE}",
+        f"delta, beta < 2{_NONE}",
+        "permutations need more than one reflection a token",
+        _PRODUCT,
+    ),
+    Claim(
+        EVOLUTION,
+        "words",
+        f"delta, beta < 2{_NONE}",
+        f"diagonal, signed{_NONE}",
+        "what does not commute needs A_t that do not",
+        "arXiv 2404.08819",
+    ),
+    *(
+        Claim(
+            EVOLUTION,
+            data,
+            f"identity{_LEARNED}",
+            f"identity{_NONE}",
+            "A_t = I needs position embeddings, at the trained length",
+            _PRINCIPLES,
+            trained_length,
+        )
+        for data in ("parity", "words")
+    ),
+    Claim(
+        SCALING,
+        _LARGE,
+        "plain keys, b = n^-0.5",
+        "plain keys, b = 1",
+        "b = 1 / sqrt n trains better at large n",
+        _PRINCIPLES,
+    ),
+    Claim(
+        SCALING,
+        _LARGE,
+        "unit keys, b = 1",
+        "unit keys, b = n^-0.5",
+        "with unit keys 1 / sqrt n is harmful",
+        "the counter-case of principle 5",
+    ),
+    Claim(
+        SCALING,
+        _LARGE,
+        "positive keys, b = n^-0.5",
+        "positive keys, b = 1",
+        "1 / sqrt n helps positive keys too, whose scores' mean still grows",
+        "the counter-case of principle 5",
+    ),
+    *(
+        Claim(
+            NORMALIZER,
+            f"rate {rate}",
+            more,
+            less,
+            f"{said}, at four times the trained length",
+            _PRINCIPLES,
+            longest,
+        )
+        for rate in ("0.003", "0.01")
+        for more, less, said in (
+            ("positive, row sum", "positive, none", "a row sum keeps positive features stable"),
+            ("signed, floor", "signed, row sum", "a floor keeps the row sum of signed features away from 0"),
+            ("signed, exp gate", "signed, none", "eta made from the token alone is better than none"),
+        )
+    ),
+)
+
+
+def judged(tables: Mapping[str, Any]) -> list[Judged]:
+    """Every claim, on the seeds that both sides have. tables: of a study's document."""
+    found = []
+    for claim in CLAIMS:
+        variants = tables.get(claim.table, {}).get(claim.data, {})
+        ours, theirs = (variants.get(name, {}) for name in (claim.more, claim.less))
+        seeds = sorted(ours.keys() & theirs.keys(), key=int)
+        if not seeds:
+            found.append(Judged(claim, 0))
+            continue
+        difference = of_difference([claim.of(ours[s]) for s in seeds], [claim.of(theirs[s]) for s in seeds])
+        found.append(Judged(claim, len(seeds), *difference))
+    return found

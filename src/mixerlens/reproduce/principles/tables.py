@@ -1,0 +1,187 @@
+"""The five tables of the study: their cells, by scale.
+
+quick: two layers of width 64 and short sequences, for about four hours of one CPU core in all. paper: width 128 and the
+published sizes of the tasks, for an accelerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...design import MixerSpec, part
+from ...sweep.config import RunConfig
+from ...tasks import TASKS
+from ..store import Cell
+from . import mixers
+from .observe import observed
+
+__all__ = ["NORMALIZER", "POSITIONS", "READOUT", "SCALES", "SCALING", "SPECTRUM", "TABLES", "Scale", "cells"]
+
+READOUT, EVOLUTION, SCALING, NORMALIZER, SPECTRUM = "readout", "evolution", "scaling", "normalizer", "spectrum"
+POSITIONS = {"none": "without positions", "learned": "learned positions", "rope": "RoPE"}
+TURNED = ("identity", "scalar", "delta, beta < 2")  # with RoPE too
+DIMS = (8, 16, 32, 64)
+RATES = (3e-3, 1e-2)
+UNCLIPPED = 1e6  # of table "normalizer" and "scaling": what a clipped gradient hides
+ENDLESS = {"examples": None}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """heads, dim, width: of the mixers. steps: by table. tasks: by the names that the tables use, task and options.
+    longer: factors of the trained length that are tested too."""
+
+    features: int
+    layers: int
+    heads: int
+    dim: int
+    width: int
+    batch: int
+    lr: float
+    steps: Mapping[str, int]
+    tasks: Mapping[str, tuple[str, Mapping[str, Any]]]
+    longer: tuple[int, ...] = (2, 4)
+
+
+SCALES: dict[str, Scale] = {
+    "quick": Scale(
+        features=64,
+        layers=2,
+        heads=2,
+        dim=8,
+        width=32,
+        batch=32,
+        lr=3e-3,
+        steps={READOUT: 1000, EVOLUTION: 600, SCALING: 400, NORMALIZER: 400, SPECTRUM: 800},
+        tasks={
+            "mqar": ("mqar", {"vocabulary": 32, "length": 32, "pairs": 8} | ENDLESS),
+            "selective copying": ("selective_copying", {"length": 32, "copied": 8} | ENDLESS),
+            "parity": ("parity", {"length": 16, "test_length": 32}),
+            "words": ("s5", {"group": "S3", "length": 16, "test_length": 32}),
+            "recall": ("recall", {"length": 32, "next_token": False} | ENDLESS),
+            "delay line": ("delay", {"vocabulary": 8, "length": 32, "delay": 8}),
+        },
+    ),
+    "paper": Scale(
+        features=128,
+        layers=2,
+        heads=4,
+        dim=16,
+        width=32,
+        batch=128,
+        lr=5e-4,
+        steps={READOUT: 20_000, EVOLUTION: 50_000, SCALING: 20_000, NORMALIZER: 20_000, SPECTRUM: 20_000},
+        tasks={
+            "mqar": ("mqar", {"length": 512, "pairs": 64}),
+            "selective copying": ("selective_copying", {}),
+            "parity": ("parity", {}),
+            "words": ("s5", {}),
+            "recall": ("recall", {}),
+            "delay line": ("delay", {}),
+        },
+    ),
+}
+
+
+def _config(scale: Scale, table: str, data: str, spec: MixerSpec, seed: int, **changes: Any) -> RunConfig:
+    task, options = scale.tasks[data]
+    whole = TASKS[task].make("published", options).describe()["options"]
+    shared: dict[str, Any] = {name: getattr(scale, name) for name in ("features", "batch", "lr")}
+    layers = (spec,) * scale.layers
+    shared |= {"seed": seed, "steps": scale.steps[table]} | changes
+    return RunConfig(spec.name, layers, task, whole, **shared)
+
+
+def _length(scale: Scale, data: str) -> int:
+    task, options = scale.tasks[data]
+    return TASKS[task].make("published", options).options.length
+
+
+def _cell(table: str, data: str, config: RunConfig, **looks: Any) -> Cell:
+    """What is looked at besides decides the stored result as the run's own settings do."""
+    settings = {key: value for key, value in config.key.items() if key not in ("seed", "name")}
+
+    def compute() -> dict[str, Any]:
+        return observed(config, **looks)
+
+    return Cell(table, data, config.name, config.seed, settings | looks, compute)
+
+
+def readout(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
+    """phi, on recall and on selective copying; learned positions, which copying in order needs."""
+    return [
+        _cell(READOUT, data, _config(scale, READOUT, data, spec, seed, positions="learned"))
+        for data in ("mqar", "selective copying")
+        for spec in mixers.readouts(scale.heads, scale.dim, scale.width).values()
+        for seed in seeds
+    ]
+
+
+def evolution(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
+    """A_t, on state tracking, with and without positions. The test is twice as long as the training; learned positions
+    beyond that length are never trained, so the trained length is tested as well."""
+    found = []
+    for data in ("parity", "words"):
+        short = {"test_length": _length(scale, data)}
+        for positions, said in POSITIONS.items():
+            for name, spec in mixers.evolutions(scale.heads, scale.dim, scale.width).items():
+                if positions == "rope":
+                    if name not in TURNED:
+                        continue
+                    spec = replace(spec, positions=part("rope"))
+                spec = replace(spec, name=f"{name}, {said}")
+                learned = "learned" if positions == "learned" else "none"
+                for seed in seeds:
+                    config = _config(scale, EVOLUTION, data, spec, seed, positions=learned)
+                    found.append(_cell(EVOLUTION, data, config, longer=[short]))
+    return found
+
+
+def scaling(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
+    """b, as n grows. The gradient is not clipped; scores are measured before training."""
+    return [
+        _cell(SCALING, f"n = {dim}", _config(scale, SCALING, "mqar", spec, seed, clip=UNCLIPPED), sizes=True)
+        for dim in DIMS
+        for spec in mixers.scalings(scale.heads, dim, scale.width).values()
+        for seed in seeds
+    ]
+
+
+def normalizer(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
+    """eta, at two learning rates, the gradient not clipped; tested at lengths beyond the trained one."""
+    found = []
+    longer = [{"length": factor * _length(scale, "recall")} for factor in scale.longer]
+    for rate in RATES:
+        for spec in mixers.normalizers(scale.heads, scale.dim, scale.width).values():
+            for seed in seeds:
+                config = _config(scale, NORMALIZER, "recall", spec, seed, clip=UNCLIPPED, lr=rate)
+                found.append(_cell(NORMALIZER, f"rate {rate:g}", config, longer=longer))
+    return found
+
+
+def spectrum(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
+    """Trained spectra beside accuracy: see `statistic`, which was written first. Recall for half the seeds."""
+    return [
+        _cell(SPECTRUM, data, _config(scale, SPECTRUM, data, spec, seed), inside=True)
+        for data, some in (("delay line", list(seeds)), ("recall", list(seeds)[: (len(seeds) + 1) // 2]))
+        for spec in mixers.spectra(scale.heads, scale.dim, scale.width).values()
+        for seed in some
+    ]
+
+
+# table: title, seeds, cells
+TABLES: dict[str, tuple[str, tuple[int, ...], Callable[[Scale, Sequence[int]], list[Cell]]]] = {
+    READOUT: ("Which phi recalls and copies?", (0, 1, 2), readout),
+    EVOLUTION: ("Which A_t tracks a state, with and without positions?", (0, 1, 2), evolution),
+    SCALING: ("Which b trains as n grows?", (0, 1, 2), scaling),
+    NORMALIZER: ("Which eta is stable?", (0, 1, 2), normalizer),
+    SPECTRUM: ("Does a spectrum predict accuracy?", tuple(range(6)), spectrum),
+}
+
+
+def cells(table: str) -> Callable[[str, Sequence[str], Sequence[int], str | None], list[Cell]]:
+    """The cells of a table, as `study.Table` asks for them: nothing here reads a set or a folder."""
+    make = TABLES[table][2]
+    return lambda scale, sets, seeds, folder: make(SCALES[scale], seeds)
