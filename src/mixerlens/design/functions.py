@@ -112,3 +112,5 @@ FUNCTIONS: dict[str, Function] = {
     "legs_input_imag": Function(_legs_modes(2, True), {}),
     "legs_entry": Function(_legs_entry, _POWER, positional=True),
 }
+
+VECTORS = frozenset(FUNCTIONS) - {"one", "alibi", "retnet", "clock"}  # of the last axis of a signal's shape

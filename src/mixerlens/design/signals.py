@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixerlens.design.functions import FUNCTIONS
+from mixerlens.design.functions import FUNCTIONS, VECTORS
 from mixerlens.design.inits import Init
 from mixerlens.design.transforms import FEATURES, NORMS
 from mixerlens.design.values import choice, integer, mapping, number, unknown
@@ -123,7 +123,17 @@ class Signal:
         if self.function is None:
             raise InputError(f"signal {self.name} comes from a {self.source}: no function gives it")
         tokens = torch.arange(start, stop, device=device)
-        return FUNCTIONS[self.function].make(self.heads, self.shape, self._arguments, tokens)
+        if not self.shape and self.function in VECTORS:
+            raise InputError(f"signal {self.name}: {self.function} is a vector, the signal one number a head")
+        found = FUNCTIONS[self.function].make(self.heads, self.shape, self._arguments, tokens)
+        if found.shape[3:] != self.shape or found.shape[2] not in (1, self.heads):
+            made = tuple(found.shape[2:])
+            raise InputError(f"signal {self.name}: {self.function} is {made} a token, the signal {self._told}")
+        return found
+
+    @property
+    def _told(self) -> tuple[int, ...]:
+        return (self.heads, *self.shape)
 
     @property
     def _arguments(self) -> dict[str, Any]:
@@ -232,6 +242,7 @@ def _check(signal: Signal, heads: int) -> None:
         if positional != (signal.source == "position"):
             wanted = "position" if positional else "constant or parameter"
             raise InputError(f"{where}: with function {signal.function} its source is {wanted}, not {signal.source}")
+        signal.at(0, 1)
     if signal.trained and signal.value_shape != signal.shape and signal.name not in ("query", "key"):
         raise InputError(f"{where}: {signal.transform} changes the number of dimensions, which only query and key may")
     low, high = signal.bounds

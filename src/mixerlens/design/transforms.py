@@ -50,7 +50,7 @@ def elu_plus_one(x: Tensor) -> Tensor:
 def _taylor(x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch size"]:
     """(1, x, x_a x_b / sqrt 2 for all a, b with pairs counted once): its inner products are 1 + z + z^2 / 2."""
     a, b = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
-    weight = torch.where(a == b, 0.5**0.5, 1.0).to(x.dtype)
+    weight = torch.ones(len(a), dtype=x.dtype, device=x.device).masked_fill(a == b, 0.5**0.5)
     return torch.cat([torch.ones_like(x[..., :1]), x, x[..., a] * x[..., b] * weight], -1)
 
 

@@ -1,0 +1,134 @@
+"""Specifications as files: what is written is read again, and what no specification is gives one line."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+
+import pytest
+
+from mixerlens.design import PRESETS, MixerSpec, preset
+from mixerlens.design.files import LARGEST, from_text, read, to_text, write
+from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.files import WriteError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_family_is_written_and_read_again(name):
+    spec = preset(name)
+    for form in ("yaml", "toml", "json"):
+        assert from_text(to_text(spec, form), form) == spec
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".toml", ".json", ".YAML"])
+def test_a_file_by_its_name(tmp_path, suffix):
+    spec = preset("mamba3", heads=2)
+    assert read(write(spec, tmp_path / f"new{suffix}")) == spec
+
+
+def test_numbers_without_a_point_are_numbers():
+    assert from_text("name: x\nquery: {scale: 1e-3}").query.scale == 1e-3
+    assert from_text("name: x\nquery: {scale: 2}").query.scale == 2.0
+
+
+BAD = {
+    "yaml": {
+        "name: x\nheads: 3\nheads: 4": "line 3: 'heads' comes twice, first in line 2",
+        "name: x\nevolution: {kind: delta, decay: rate, decay: none}": "line 2: 'decay' comes twice",
+        "a: &a [1, 1]\nb: *a": "line 1: anchors and aliases are not read",
+        "name: *x": "line 1: anchors and aliases are not read",
+        "name: x\n<<: {heads: 2}": "line 2: could not determine a constructor",
+        "!!python/object/apply:os.system [ls]": "line 1: could not determine a constructor",
+        "[" * 5000: "nested deeper than 16 levels",
+        "name: x\nsignals: " + "{a: " * 40 + "1" + "}" * 40: "nested deeper than 16 levels",
+        "": "None must be a mapping",
+        "- name\n- x": "must be a mapping",
+        "---\nname: x\n---\nname: y": "line 3: but found another document",
+        "name: x\nheads: " + "9" * 5000: "too many digits",
+        "name: x\n\theads: 3": "line 2: found character",
+        "name: 'x": "line 1",
+        "1: 2": "line 1: 1 is no name",
+        "? [a, b]\n: 3": "line 1: .* is no name",
+        "name: x\nheads: off": "heads: False must be a whole number",
+        "name: 2001-01-01": "name: datetime.date.* must be a printable text",
+        "name: x\nheads: !!binary aGVsbG8=": "heads: b'hello' must be",
+        "name: x\nheads: !!set {a, b}": "heads: .* must be a whole number",
+        "name: x\nquery: {scale: .inf}": "query.scale: inf must be a finite number",
+        "name: \x00": "special characters are not allowed",
+    },
+    "toml": {
+        "name = 'x'\nname = 'y'": "Cannot overwrite a value",
+        "name = 'x'\nheads = nan": "heads: nan must be a whole number",
+        "name = ": "Invalid value",
+        "a = " + "[" * 5000: "nested deeper|too deeply",
+    },
+    "json": {
+        '{"name": "x", "name": "y"}': "'name' comes twice",
+        '{"name": "x", "query": {"scale": NaN}}': "NaN is no number",
+        '{"name": }': "line 1: Expecting value",
+        "[" * 100000: "nested deeper",
+        '{"name": "x", "heads": ' + "9" * 5000 + "}": "too many digits",
+    },
+}
+
+
+@pytest.mark.parametrize(("form", "text"), [(form, text) for form, texts in BAD.items() for text in texts])
+def test_a_bad_file_is_one_line(form, text):
+    with pytest.raises(InputError, match=BAD[form][text]) as caught:
+        from_text(text, form)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_the_file_is_named(tmp_path):
+    path = tmp_path / "new.yaml"
+    path.write_text("name: x\nhedas: 3\n")
+    with pytest.raises(InputError, match=r"new\.yaml: specification: 'hedas' is unknown; did you mean heads"):
+        read(path)
+    path.write_bytes(b"name: \xff")
+    with pytest.raises(InputError, match=r"new\.yaml: byte 6 is no UTF-8"):
+        read(path)
+    path.write_bytes(b"#" * (LARGEST + 1))
+    with pytest.raises(InputError, match="more than 262144 bytes"):
+        read(path)
+    with pytest.raises(InputError, match=r"new\.txt: \.txt is no format"):
+        read(tmp_path / "new.txt")
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none.yaml")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write(preset("mamba"), tmp_path / "new.yaml")
+    old = path.read_text()
+
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(WriteError, match="No space left"):
+        write(preset("mamba2"), path)
+    monkeypatch.undo()
+    assert path.read_text() == old and list(tmp_path.iterdir()) == [path]
+
+
+def test_without_yaml_the_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def none(name, *arguments, **named):
+        if name == "yaml":
+            raise ImportError(name)
+        return real(name, *arguments, **named)
+
+    monkeypatch.delitem(sys.modules, "yaml", raising=False)
+    monkeypatch.setattr(builtins, "__import__", none)
+    with pytest.raises(UnsupportedError, match=r"pip install 'mixerlens\[design\]'"):
+        from_text("name: x")
+    assert from_text('name = "x"', "toml") == MixerSpec(name="x")
+
+
+def test_a_null_is_no_toml():
+    spec = preset("mamba2", signals={"step": {"init": None}})
+    assert from_text(to_text(spec, "yaml")) == spec
+    with pytest.raises(InputError, match=r"signals\.step\.init: TOML has no null"):
+        to_text(spec, "toml")
+    with pytest.raises(InputError, match="format: 'xml' must be one of yaml, toml, json"):
+        to_text(spec, "xml")

@@ -1,0 +1,129 @@
+"""A specification says what is wrong with it in one line, when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mixerlens.design import MixerSpec, Vector, part, preset
+from mixerlens.errors import InputError
+
+BAD = {
+    "an unknown field": ({"hedas": 3}, "'hedas' is unknown; did you mean heads"),
+    "an unknown kind": ({"evolution": "delt"}, "evolution.kind: 'delt' is unknown; did you mean delta"),
+    "an unknown option": (
+        {"evolution": {"kind": "delta", "dceay": "rate"}},
+        "evolution: 'dceay' .* did you mean decay",
+    ),
+    "a word that is no choice": ({"evolution": {"kind": "delta", "decay": "rat"}}, "evolution.decay: 'rat' .* rate"),
+    "an option left out": ({"readout": "softcap"}, "readout: softcap needs cap"),
+    "a number out of range": ({"readout": {"kind": "softcap", "cap": -1}}, "readout.cap: -1 must be"),
+    "no heads": ({"heads": 0}, "heads: 0 must be a whole number from 1"),
+    "half a head": ({"heads": 2.5}, "heads: 2.5 must be a whole number"),
+    "true as a number": ({"dim": True}, "dim: True must be a whole number"),
+    "not a number": ({"query": {"scale": float("nan")}}, "query.scale: nan must be a finite number"),
+    "an unknown vector option": ({"query": {"nrom": "l2"}}, "query: 'nrom' is unknown; did you mean norm"),
+    "an unknown feature map": ({"key": {"features": "slu"}}, "key.features: 'slu' .* silu"),
+    "no name": ({"name": None}, "name: None must be a printable text"),
+    "a name with control characters": ({"name": "a\x1b[31m"}, "name: .* must be a printable text"),
+    "groups that do not divide": ({"key": {"heads": 3}}, "signal key: 3 head groups do not divide 4 heads"),
+    "features of two sizes": ({"key": {"features": "taylor"}}, "16 and 153 dimensions"),
+    "a query from the evolution": ({"query": "evolution"}, "query.source: only the key"),
+    "an evolution that does not say what enters": ({"key": "evolution"}, "identity does not say what enters"),
+    "a constant that is scaled": ({"query": {"source": "constant", "scale": 2.0}}, "query.scale: .* drop scale"),
+    "an odd size under a rotation": ({"dim": 5, "evolution": "rotation"}, "need an even dim .* dim is 5"),
+    "an oscillator of the wrong size": ({"evolution": "oscillator"}, "dim: 16 must be 2"),
+    "a block inside a block": (
+        {"evolution": {"kind": "trapezoid", "inner": {"kind": "trapezoid", "inner": "identity"}}},
+        "evolution.inner.kind: trapezoid changes query and key too",
+    ),
+    "a trapezoid without steps": ({"evolution": {"kind": "trapezoid", "inner": "scalar"}}, "needs decay 'rate'"),
+    "writes along one key": ({"evolution": {"kind": "writes", "inner": "delta"}}, "take direction own"),
+    "slots without gates": ({"system": {"kind": "slots", "slots": 3}}, "slots need evolution diagonal"),
+    "ridge without b": ({"system": "ridge", "evolution": "scalar"}, "scaling such as beta"),
+    "a scaling without its decay": ({"scaling": "rest"}, "evolution.kind: identity has no decay"),
+    "hold without a rate": ({"scaling": "hold", "evolution": "scalar"}, "scaling hold: .* decay 'rate'"),
+    "a floor under exponentials": ({"readout": "exp", "normalizer": "floor"}, "floor .* linear readouts"),
+    "both ways and forgetting": ({"support": "bidirectional", "evolution": "scalar"}, "bidirectional support"),
+    "complex scores under relu": ({"query": {"imaginary": True}, "readout": "relu"}, "undefined on complex scores"),
+    "a signal nobody needs": ({"signals": {"beta": {"scale": 2}}}, "signals.beta: the parts .* need none"),
+    "a misspelt signal": ({"evolution": "delta", "signals": {"beat": {"scale": 2}}}, "'beat' .* did you mean beta"),
+    "a vector among the signals": ({"signals": {"key": {"norm": "l2"}}, "scaling": "beta"}, "say it under 'key'"),
+    "a decay that grows": ({"evolution": "scalar", "signals": {"log_decay": {"transform": "exp"}}}, "-inf to 0 are"),
+    "a start out of reach": (
+        {"evolution": "scalar", "signals": {"log_decay": {"init": {"kind": "constant", "value": 1.0}}}},
+        "an initial value .* lies outside",
+    ),
+    "a start without an inverse": (
+        {"evolution": "delta", "signals": {"beta": {"transform": "silu", "init": {"kind": "constant", "value": 1}}}},
+        "has no inverse",
+    ),
+    "a start of two signs": (
+        {"evolution": "scalar", "signals": {"log_decay": {"init": {"kind": "log_uniform", "low": -1, "high": 1}}}},
+        "two numbers of one sign",
+    ),
+    "a position that is no function": (
+        {"evolution": "scalar", "signals": {"log_decay": {"source": "position"}}},
+        "a position needs a function",
+    ),
+    "a constant of the token": (
+        {"evolution": "scalar", "signals": {"log_decay": {"source": "constant", "function": "clock"}}},
+        "its source is position",
+    ),
+    "a transform of a constant": (
+        {"evolution": "rotation", "signals": {"angle": {"scale": 2.0}}},
+        "signals.angle.scale: a constant is what its function gives",
+    ),
+    "more than a machine holds": ({"heads": 2**10, "dim": 2**15}, "at most 16777216"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_specification_is_one_line(what):
+    given, told = BAD[what]
+    with pytest.raises(InputError, match=told) as caught:
+        MixerSpec.from_dict({"name": "bad"} | given)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_the_name_may_not_be_left_out():
+    with pytest.raises(InputError, match="name is missing"):
+        MixerSpec.from_dict({"heads": 2})
+    with pytest.raises(InputError, match="must be a mapping"):
+        MixerSpec.from_dict([1, 2])  # type: ignore[arg-type]
+
+
+def test_a_part_can_be_said_in_three_ways():
+    said = [part("delta", decay="rate"), {"kind": "delta", "decay": "rate"}]
+    first, second = (MixerSpec.from_dict({"name": "x", "evolution": e}) for e in said)
+    assert first == second
+    assert first.evolution.options == {"direction": "key", "decay": "rate"}
+    assert MixerSpec.from_dict({"name": "x", "evolution": "delta"}).evolution.options["decay"] == "none"
+
+
+def test_one_part_is_changed_and_the_rest_stays():
+    spec = preset("gated_delta_net", heads=2)
+    other = replace(spec, evolution=part("scalar", decay="rate"))
+    assert "beta" in other.all_signals  # of the scaling
+    assert other.key == spec.key and other.evolution.kind == "scalar"
+    assert replace(other, evolution=spec.evolution) == spec
+
+
+def test_two_parts_share_a_signal_of_one_meaning():
+    spec = preset("delta_net")
+    assert [name for name in spec.all_signals if name == "beta"] == ["beta"]
+    with pytest.raises(InputError, match=r"signal beta: two parts need it with shapes \(2,\) and \(\)"):
+        replace(preset("delta_product"), scaling=part("beta"))
+
+
+def test_the_words_are_short():
+    told = MixerSpec(name="x", query=Vector(norm="l2")).to_dict()
+    assert told == {"name": "x", "heads": 4, "dim": 16, "width": 16, "query": {"norm": "l2"}}
+
+
+def test_an_unknown_family():
+    with pytest.raises(InputError, match="'mambo' is unknown; did you mean mamba"):
+        preset("mambo")
+    with pytest.raises(InputError, match="'haeds' is unknown; did you mean heads"):
+        preset("mamba", haeds=3)
