@@ -1,4 +1,4 @@
-"""From signals to dynamics: every option of a part against the plain matrix it stands for; checks; continued sequences."""
+"""From signals to dynamics: every option of a part against the plain matrix it stands for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mixerlens import CoefficientDynamics, oracle_coefficients
+from mixerlens.composition import Mixer
 from mixerlens.design import MixerSpec, Vector, assemble, part, preset, signals
 from mixerlens.errors import InputError
 
@@ -26,7 +27,7 @@ def _values(spec: MixerSpec, seed: int = 0, time: int = TIME) -> dict[str, Tenso
 
 
 def _alpha(matrices: Tensor, query: Tensor, written: Tensor) -> Tensor:
-    """q_i^T A_i ... A_{j+1} w_j by plain products: matrices (batch, time, heads, n, n), vectors (batch, time, heads, n)."""
+    """q_i^T A_i ... A_{j+1} w_j by plain products; matrices (batch, time, heads, n, n)."""
     batch, time, heads, _ = torch.broadcast_shapes(matrices.shape[:-1], query.shape, written.shape)
     alpha = torch.zeros(batch, heads, time, time, dtype=query.dtype)
     matrices = matrices.expand(batch, time, heads, -1, -1)
@@ -164,8 +165,9 @@ def test_an_impulse_that_waits(inner):
     _close(assemble(spec, v), alpha)
 
 
-def _matrices(d: CoefficientDynamics) -> Tensor:
+def _matrices(d: Mixer) -> Tensor:
     """A_t by letting it act on the unit vectors: (batch, time, heads, n, n)."""
+    assert isinstance(d, CoefficientDynamics)
     unit = torch.eye(d.dim, dtype=torch.float64).expand(2, HEADS, d.dim, d.dim)
     return torch.stack([d.evolution.step(unit, t).expand(2, HEADS, -1, -1) for t in range(d.time)], 1)
 
@@ -298,9 +300,10 @@ def test_signals_are_checked():
     for given, told in bad:
         with pytest.raises(InputError, match=told):
             assemble(spec, given)
+    sink = preset("sink_attention", heads=HEADS, dim=DIM)
+    given = _values(sink) | {"sink": torch.zeros(2, TIME, HEADS)}
     with pytest.raises(InputError, match=r"signal sink: shape .* one score for all tokens"):
-        sink = preset("sink_attention", heads=HEADS, dim=DIM)
-        assemble(sink, _values(sink) | {"sink": torch.zeros(2, TIME, HEADS)})
+        assemble(sink, given)
 
 
 @pytest.mark.parametrize("name", ["retnet", "rwkv5", "rwkv6", "log_linear_attention", "hippo_legs", "mamba3", "mlstm"])
@@ -324,6 +327,7 @@ def test_a_sequence_is_continued_from_its_state(name):
         whole, first = assemble(none, v, log_unit=unit), assemble(none, part_of(0, cut), log_unit=unit)
         second = assemble(none, part_of(cut, TIME), start=cut, log_unit=unit)
         want = whole.operator() @ value
+    assert isinstance(first, CoefficientDynamics) and isinstance(second, CoefficientDynamics)
     _, state = first.operator().apply(value[:, :cut], return_state=True)
     got = second.operator().apply(value[:, cut:], initial_state=state)
     got = got[0] if isinstance(got, tuple) else got

@@ -1,15 +1,41 @@
 """Design a token mixer from parts: a specification as data, and everything that follows from it.
 
-spec = preset("gated_delta_net", heads=2)      one of the families, or MixerSpec(...), or read("mixer.yaml")
-signals(spec)                                  what the mixer must be given, and where each tensor comes from
-assemble(spec, tensors)                        the dynamics: a pure function of those tensors
+    spec = preset("gated_delta_net", heads=2)      one of the families, or MixerSpec(...), or read("new.yaml")
+    signals(spec)                                  what the mixer must be given, and where each tensor comes from
+    assemble(spec, tensors)                        the dynamics: a pure function of those tensors
+    Mixer(spec, features=64)                       the trainable module, chunked, dense and token by token
+    forms(spec)                                    how far these forms are apart
+    SequenceModel(ModelConfig(...))                a model of such mixers
 """
 
 from __future__ import annotations
 
 from mixerlens.design.assembly import assemble, signals
+from mixerlens.design.files import from_text, read, to_text, write
+from mixerlens.design.forms import Forms, forms
+from mixerlens.design.mixer import Mixer
+from mixerlens.design.model import ModelConfig, SequenceModel
 from mixerlens.design.presets import PRESETS, preset
 from mixerlens.design.signals import Signal
 from mixerlens.design.spec import MixerSpec, Part, Vector, part
 
-__all__ = ["PRESETS", "MixerSpec", "Part", "Signal", "Vector", "assemble", "part", "preset", "signals"]
+__all__ = [
+    "PRESETS",
+    "Forms",
+    "Mixer",
+    "MixerSpec",
+    "ModelConfig",
+    "Part",
+    "SequenceModel",
+    "Signal",
+    "Vector",
+    "assemble",
+    "forms",
+    "from_text",
+    "part",
+    "preset",
+    "read",
+    "signals",
+    "to_text",
+    "write",
+]
