@@ -27,11 +27,12 @@ class Adapter(Protocol):
 def adapters() -> list[Adapter]:
     """Every adapter, in the order in which they are asked."""
     from mixerlens.capture.attention import AttentionInterface
+    from mixerlens.capture.designed import DesignedMixers
     from mixerlens.capture.inline import InlineMixers
     from mixerlens.capture.own import OwnModels
     from mixerlens.capture.scans import ScanFunctions
 
-    return [AttentionInterface(), ScanFunctions(), InlineMixers(), OwnModels()]
+    return [AttentionInterface(), ScanFunctions(), InlineMixers(), OwnModels(), DesignedMixers()]
 
 
 def filter_adapter() -> Adapter:

@@ -7,6 +7,7 @@ weights_only=True.
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import os
 import re
@@ -35,7 +36,7 @@ from mixerlens.capture.gguf import quick_reading
 from mixerlens.capture.quiet import quiet
 from mixerlens.errors import InputError, MixerLensError, ModelError, UnsupportedError
 
-OWN = "mixerlens_s4d"
+OWN = {"mixerlens_s4d": "mixerlens.models.s4d:load_s4d", "mixerlens_designed": "mixerlens.design.saved:load"}
 LONGEST = 200  # letters of a library's sentence
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 TOKENIZER_FILES = (
@@ -122,9 +123,9 @@ def hub_answers() -> bool:
 def _folder(path: Path, dtype: torch.dtype | None) -> Loaded:
     config = read_config(path)
     model_type = config.get("model_type")
-    if model_type == OWN:
+    if model_type in OWN:
         check_weight_files(path)
-        return _own(path, dtype)
+        return _own(path, model_type, dtype)
     known = _known_types()
     if model_type not in known:
         for file in path.glob("*.safetensors"):
@@ -135,15 +136,14 @@ def _folder(path: Path, dtype: torch.dtype | None) -> Loaded:
     return _transformers(str(path), dtype, local=True)
 
 
-def _own(path: Path, dtype: torch.dtype | None) -> Loaded:
-    from mixerlens.models.s4d import load_s4d
-
+def _own(path: Path, model_type: str, dtype: torch.dtype | None) -> Loaded:
+    home, _, name = OWN[model_type].partition(":")
     try:
-        model = load_s4d(path)
+        model = getattr(importlib.import_module(home), name)(path)
     except MixerLensError:
         raise
     except Exception as error:
-        raise ModelError(f"{path} cannot be read as {OWN}: {one_line(error)}") from error
+        raise ModelError(f"{path} cannot be read as {model_type}: {one_line(error)}") from error
     return Loaded(model.to(dtype) if dtype else model, str(path))
 
 

@@ -77,12 +77,23 @@ def _delta_rule(d: CoefficientDynamics) -> bool:
         and d.support.segments is None
         and e.decay is None
         and not d.dtype.is_complex
-        and e.direction is d.key
+        and _same(e.direction, d.key)
         and d.scaling is not None
-        and e.beta is d.scaling
+        and _same(e.beta, d.scaling)
         and e.beta.shape[:2] == (max(d.batch, 1), d.time)
         and d.query.shape == d.key.shape == (d.batch, d.time, *d.key.shape[2:])
         and e.beta.shape[2] == d.heads
+    )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """The same numbers in the same place, with the same history."""
+    return (
+        one.data_ptr() == other.data_ptr()
+        and one.shape == other.shape
+        and one.stride() == other.stride()
+        and one.dtype == other.dtype
+        and one.requires_grad == other.requires_grad
     )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
 
 import torch
 from jaxtyping import Float, Inexact
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 
 from mixerlens.composition import Mixer as Dynamics
 from mixerlens.design.acting import act
-from mixerlens.design.assembly import Assembly
+from mixerlens.design.assembly import Assembly, assemble
 from mixerlens.design.chained import CHAINED, chained
 from mixerlens.design.recurrent import Held, advance, has_recurrence, in_unit, refusal, rescaled
 from mixerlens.design.signals import Signal
@@ -61,6 +60,18 @@ class _Named(nn.Module):
     """Layers or parameters by the names of their signals, which the keys of torch's own containers may not have."""
 
 
+class Equation(nn.Module):
+    """alpha v from the signals, and nothing else: where a mixer is listened to."""
+
+    def __init__(self, spec: MixerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, signals: dict[str, Tensor], values: Tensor) -> Tensor:
+        """signals: those of the dynamics. values (batch, time, heads | kv_heads, m) -> (batch, time, heads, m)."""
+        return act(assemble(self.spec, signals, length=values.shape[1]), values)
+
+
 class Mixer(nn.Module):
     """Maps x (batch, time, features) to the same shape by the mixer of a specification.
 
@@ -73,6 +84,7 @@ class Mixer(nn.Module):
         if isinstance(features, bool) or not isinstance(features, int) or features < 1:
             raise InputError(f"features must be a positive integer, not {features!r}")
         self.spec, self.features = spec, features
+        self.equation = Equation(spec)
         self._signals = spec.all_signals
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
@@ -89,7 +101,7 @@ class Mixer(nn.Module):
         for name, signal in self._signals.items():
             if not signal.trained:
                 continue
-            start = signal.initial()
+            start = _start(signal)
             if signal.source == "parameter":
                 assert start is not None
                 self.raw.register_parameter(name, nn.Parameter(start.to(dtype)))
@@ -133,18 +145,23 @@ class Mixer(nn.Module):
 
     def signals(self, x: Float[Tensor, "batch time features"]) -> dict[str, Inexact[Tensor, "batch time heads *shape"]]:
         """The values of every trained signal, for these tokens, as the first of their sequence."""
-        return self._values(*self._project(x, None)[:1])
+        return self._values(self._project(x, None)[0])
 
     def dynamics(
         self, x: Float[Tensor, "batch time features"]
     ) -> tuple[Dynamics, Inexact[Tensor, "batch time heads m"]]:
         """The equation for these tokens, and its values v: ``dynamics.operator() @ values`` is alpha v."""
-        assembly = Assembly(self.spec, self.signals(x), length=x.shape[1])
-        return self._of(assembly, x)
+        signals = self.signals(x)
+        return assemble(self.spec, self._entering(signals), length=x.shape[1]), self._value(signals, x)
 
-    def _of(self, assembly: Assembly, x: Tensor) -> tuple[Dynamics, Tensor]:
-        values = assembly.vector("value")
-        return assembly.mixer(), values.expand(x.shape[0], x.shape[1], -1, -1)
+    def _entering(self, signals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The signals that the dynamics are made of."""
+        return {name: value for name, value in signals.items() if self._signals[name].dynamics}
+
+    def _value(self, signals: dict[str, Tensor], x: Tensor) -> Tensor:
+        """v for the tokens of x."""
+        value = Assembly(self.spec, signals, length=x.shape[1]).vector("value")
+        return value.expand(x.shape[0], x.shape[1], -1, -1)
 
     def _project(self, x: Tensor, near: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
         """Raw projections (batch, time, rows), query, key and value filtered; and what the filter reads next."""
@@ -203,17 +220,15 @@ class Mixer(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
         """By the library's chunked algorithms: beyond a chunk no L x L where there is a finite state."""
-        return self._by(x, act)
+        return self._by(x, self.equation)
 
     def dense(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
         """The equation itself, token by token and in float64, with all of alpha: what the other forms are held to."""
-        return self._by(x, oracle)
+        return self._by(x, lambda signals, values: oracle(assemble(self.spec, signals, length=x.shape[1]), values))
 
-    def _by(self, x: Tensor, act: Callable[[Any, Tensor], Tensor]) -> Tensor:
-        raw, _ = self._project(x, None)
-        signals = self._values(raw)
-        dynamics, values = self._of(Assembly(self.spec, signals, length=x.shape[1]), x)
-        return self._finish(act(dynamics, values), signals)
+    def _by(self, x: Tensor, form: Callable[[dict[str, Tensor], Tensor], Tensor]) -> Tensor:
+        signals = self.signals(x)
+        return self._finish(form(self._entering(signals), self._value(signals, x)), signals)
 
     @cached_property
     def recurrent(self) -> bool:
@@ -257,15 +272,14 @@ class Mixer(nn.Module):
             raise InputError(f"one token at a time, (batch, {self.features} features), not {tuple(x.shape)}")
         raw, near = self._project(x[:, None], state.near)
         signals = self._values(raw)
-        before = None if state.before is None else {**signals, **state.before}
-        before = None if before is None else {k: v for k, v in before.items() if self._signals[k].dynamics}
+        before = None if state.before is None else self._entering({**signals, **state.before})
         assembly = Assembly(self.spec, signals, length=1, start=state.position, before=before)
         first = None
         if self.spec.system.kind in CHAINED:
             dynamics, first = chained(assembly, state.first)
-            values = assembly.vector("value").expand(x.shape[0], 1, -1, -1)
         else:
-            dynamics, values = self._of(assembly, x[:, None])
+            dynamics = assembly.mixer()
+        values = assembly.vector("value").expand(x.shape[0], 1, -1, -1)
         if not has_recurrence(dynamics):
             raise UnsupportedError(self.refusal())
         dynamics, held, unit = _in_one_unit(dynamics, assembly, state)
@@ -315,6 +329,14 @@ def _normed(y: Tensor, kind: str, epsilon: float) -> Tensor:
         y = y - y.mean(-1, keepdim=True)
     size = (y.real.square() + y.imag.square() if y.is_complex() else y.square()).mean(-1, keepdim=True)
     return y * torch.rsqrt(size + epsilon)
+
+
+def _start(signal: Signal) -> Tensor | None:
+    """What a parameter or bias starts at; only its shape where nothing is to be filled."""
+    if torch.get_default_device().type != "meta":
+        return signal.initial()
+    given = signal.init is not None or signal.source == "parameter"
+    return torch.empty(signal.heads, *signal.shape) if given else None
 
 
 def _rows(signal: Signal) -> int:

@@ -8,6 +8,7 @@ from mixerlens.families.based import *
 from mixerlens.families.check import Row, measure
 from mixerlens.families.convolution import *
 from mixerlens.families.delta import *
+from mixerlens.families.designed import *
 from mixerlens.families.differential import *
 from mixerlens.families.draw import Draw
 from mixerlens.families.family import FAMILIES, Family, register

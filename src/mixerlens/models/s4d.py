@@ -7,7 +7,6 @@ The folder holds config.json (model_type "mixerlens_s4d") and model.safetensors:
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError, ModelError
+from ..errors import InputError
 from ..explicit.activations import ACTIVATIONS, activation
-from ..files import write_whole
+from . import folder as folders
 from .s4d_layer import S4D
 
 __all__ = ["S4D", "S4DBlock", "S4DClassifier", "S4DConfig", "load_s4d"]
@@ -118,16 +117,7 @@ class S4DClassifier(nn.Module):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors; each file appears whole or not at all."""
-        from safetensors.torch import save
-
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        dtype = str(self.encoder.weight.dtype).removeprefix("torch.")
-        config = {"model_type": MODEL_TYPE, **asdict(self.config), "dtype": dtype}
-        packed = save(weights, metadata={"format": "pt"})
-        write_whole(target / "model.safetensors", lambda part: part.write_bytes(packed))
-        write_whole(target / "config.json", json.dumps(config, indent=2) + "\n")
+        folders.save(self, folder, MODEL_TYPE, asdict(self.config))
 
 
 def load_s4d(folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> S4DClassifier:
@@ -136,68 +126,11 @@ def load_s4d(folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -
     Raises ModelError, in one line, if a file is missing or unreadable, the configuration is not this model's, or a
     weight is missing, unexpected, of another shape or dtype, or not finite.
     """
-    path = Path(folder)
-    config = _read_config(path)
-    weights = _read_weights(path)
-    with torch.device("meta"):
-        model = S4DClassifier(config)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    differences = {"lacks": wanted.keys() - weights.keys(), "has unexpected": weights.keys() - wanted.keys()}
-    for problem, names in differences.items():
-        if names:
-            raise ModelError(f"{path / 'model.safetensors'} {problem} {_some(names)}: it does not fit config.json")
-    for name, tensor in weights.items():
-        if tuple(tensor.shape) != wanted[name] or tensor.dtype not in (torch.float32, torch.float64):
-            raise ModelError(
-                f"{path / 'model.safetensors'}: {name} is {tensor.dtype} {tuple(tensor.shape)}, "
-                f"but config.json asks for float32 or float64 {wanted[name]}"
-            )
-        if not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
-            raise ModelError(f"{path / 'model.safetensors'}: {name} has {bad} of {tensor.numel()} weights not finite")
-    target = dtype or weights["encoder.weight"].dtype
-    model.load_state_dict({name: tensor.to(target) for name, tensor in weights.items()}, strict=True, assign=True)
-    return model.requires_grad_(True).eval()
+    return folders.load(
+        folder, MODEL_TYPE, lambda values: _read(Path(folder) / "config.json", values), S4DClassifier, dtype
+    )
 
 
-def _read_config(folder: Path) -> S4DConfig:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(f"{folder} has no config.json: it is no model folder")
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {_line(error)}") from error
-    if not isinstance(values, dict) or values.get("model_type") != MODEL_TYPE:
-        kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
-        raise ModelError(f"{path} has model_type {kind!r}, not {MODEL_TYPE!r}")
-    known = {field.name for field in fields(S4DConfig)}
-    unknown = values.keys() - known - {"model_type", "dtype"}
-    if unknown:
-        raise ModelError(f"{path} has unknown entries {_some(unknown)}")
-    try:
-        return S4DConfig(**{name: value for name, value in values.items() if name in known})
-    except (InputError, TypeError) as error:
-        raise ModelError(f"{path} does not describe a model: {_line(error)}") from error
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise ModelError(f"{folder} has no model.safetensors")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is truncated or no safetensors file: {_line(error)}") from error
-
-
-def _some(names: Any) -> str:
-    ordered = sorted(map(str, names))
-    return ", ".join(ordered[:4]) + (f" and {len(ordered) - 4} more" if len(ordered) > 4 else "")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _read(path: Path, values: dict[str, Any]) -> S4DConfig:
+    folders.refuse_unknown(path, values, {field.name for field in fields(S4DConfig)})
+    return S4DConfig(**values)
