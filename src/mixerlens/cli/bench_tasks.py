@@ -48,6 +48,8 @@ def bench_tasks(
         typer.Option(help="An option of all tasks or of one: length=32, mqar.pairs=4.", metavar="[TASK.]NAME=VALUE"),
     ] = None,
     looks: Annotated[int, typer.Option(help="Times the validation examples are looked at.")] = 10,
+    held: Annotated[int, typer.Option(help="Validation examples.")] = 256,
+    tested: Annotated[int, typer.Option(help="Test examples.")] = 1024,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the finished runs; a second call goes on there.")
     ] = Path("reports", "bench-tasks"),
@@ -77,8 +79,8 @@ def bench_tasks(
     from ..sweep.summary import summarize
 
     values = read_grid(grid or [])
-    recipe: dict[str, Any] = {"steps": steps, "batch": batch, "features": features, "mlp_ratio": mlp_ratio}
-    recipe |= {"positions": positions, "looks": looks}
+    recipe: dict[str, Any] = {"features": features, "mlp_ratio": mlp_ratio, "positions": positions}
+    recipe |= {"steps": steps, "batch": batch, "looks": looks, "held": held, "tested": tested}
     chosen = read_tasks(tasks, size, task_option or [])
     sweep = Sweep(plan(read_specs(specs), chosen, read_seeds(seeds), values, depth=layers, **recipe), output)
     if stored:

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import InputError, MixerLensError, UnsupportedError
-from .config import RunConfig, RunResult
-from .engines import ATTEMPTS, Outcome, Run, Started
+from ..errors import InputError, UnsupportedError
+from .config import RunConfig
+from .engines import ATTEMPTS, Failure, Outcome, Run, Started, attempt
 
 __all__ = ["on_ray"]
 
@@ -23,7 +23,7 @@ STORE_BYTES = 80 << 20  # rows are small: little more than the least Ray allows
 
 def on_ray(
     run: Run, configs: Sequence[RunConfig], workers: int | None, address: str | None, begun: Started
-) -> Iterator[Outcome]:
+) -> Iterator[tuple[RunConfig, Outcome]]:
     """As `engines.start`. address: "local" for a cluster of this machine that ends with the sweep, "auto" for one that
     runs here, or host:port; None for ``RAY_ADDRESS`` where it is set, else "local". workers: runs at a time, all cores
     of the cluster unless told otherwise.
@@ -46,7 +46,7 @@ def need_ray() -> Any:
 
 def _outcomes(
     ray: Any, run: Run, configs: Sequence[RunConfig], workers: int | None, address: str, begun: Started
-) -> Iterator[Outcome]:
+) -> Iterator[tuple[RunConfig, Outcome]]:
     if not configs:
         return
     ours = not ray.is_initialized()
@@ -56,8 +56,8 @@ def _outcomes(
     try:
         most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
 
-        def compute(config: RunConfig) -> RunResult:
-            return run(config)
+        def compute(config: RunConfig) -> Outcome:
+            return attempt(run, config)
 
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, retry_exceptions=False)(compute)
         waiting = deque(configs)
@@ -95,16 +95,14 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
             os.environ["PYTHONPATH"] = before
 
 
-def _fetch(ray: Any, reference: Any) -> RunResult | Exception:
+def _fetch(ray: Any, reference: Any) -> Outcome:
+    died = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
     try:
         return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        return cause if isinstance(cause, Exception) else error
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
-        return MixerLensError(f"its worker died {ATTEMPTS} times: {_first_line(error)}")
-    except ray.exceptions.RayError as error:
-        return MixerLensError(_first_line(error))
+    except died as error:
+        return Failure(f"its worker died {ATTEMPTS} times: {_first_line(error)}")
+    except ray.exceptions.RayError as error:  # what the run needs is not importable there, say
+        return Failure(_first_line(error))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """How runs that are not stored yet are computed: one after the other here, or by several processes of this machine.
 
-An engine takes a function and configurations and gives (configuration, result or error) pairs in whatever order they
+An engine takes a function and configurations and gives (configuration, result or failure) pairs in whatever order they
 are finished. It is a generator: closing it ends all it started.
 """
 
@@ -10,25 +10,35 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 
-from ..errors import InputError, MixerLensError
+from ..errors import InputError
 from .config import RunConfig, RunResult
 
-__all__ = ["ENGINES", "Outcome", "Run", "Started", "start"]
+__all__ = ["ATTEMPTS", "ENGINES", "Failure", "Outcome", "Run", "Started", "attempt", "start"]
 
 ATTEMPTS = 3  # of a run whose process dies under it: killed, or out of memory
 ENGINES = ("local", "ray")
 
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no result, in one line."""
+
+    reason: str
+
+
 Run = Callable[[RunConfig], RunResult]
-Outcome = tuple[RunConfig, RunResult | Exception]
+Outcome = RunResult | Failure
 Started = Callable[[RunConfig], None]
 
 
 def start(
     engine: str, run: Run, configs: Sequence[RunConfig], workers: int | None, address: str | None, begun: Started
-) -> Iterator[Outcome]:
+) -> Iterator[tuple[RunConfig, Outcome]]:
     """The outcomes of all configurations, each once. begun: called with each one as it is handed out.
 
     Raises InputError for an engine or a number of workers that there is not, UnsupportedError without ray.
@@ -48,66 +58,97 @@ def start(
     return _processes(run, configs, workers, begun)
 
 
-def _here(run: Run, configs: Sequence[RunConfig], begun: Started) -> Iterator[Outcome]:
+def attempt(run: Run, config: RunConfig) -> Outcome:
+    """The result, or the error that ended the run; an interruption is none."""
+    try:
+        return run(config)
+    except Exception as error:
+        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}"[:400])
+
+
+def _here(run: Run, configs: Sequence[RunConfig], begun: Started) -> Iterator[tuple[RunConfig, Outcome]]:
     for config in configs:
         begun(config)
+        yield config, attempt(run, config)
+
+
+class _Worker:
+    """A process that computes one run after the other; it ends when nobody is there to give it one."""
+
+    def __init__(self, run: Run) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, far = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_work, args=(run, far), daemon=True)
+        with _uninterrupted():
+            self.process.start()
+        far.close()
+        self.config: RunConfig | None = None
+
+    def give(self, config: RunConfig) -> None:
+        self.config = config
+        with suppress(OSError):  # it died meanwhile: `take` says so
+            self.pipe.send(config)
+
+    def take(self) -> Outcome | None:
+        """None where the process died."""
         try:
-            outcome = run(config)
-        except Exception as error:
-            outcome = error
-        yield config, outcome
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            return None
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
 
 
-def _processes(run: Run, configs: Sequence[RunConfig], workers: int, begun: Started) -> Iterator[Outcome]:
-    """As many runs at a time as there are workers, so that only those count as tried when a process dies."""
+def _processes(
+    run: Run, configs: Sequence[RunConfig], workers: int, begun: Started
+) -> Iterator[tuple[RunConfig, Outcome]]:
     waiting, tried = deque(configs), dict.fromkeys(configs, 0)
-    others = set(multiprocessing.active_children())
-    pool = _pool(workers)
-    pending: dict[Future[RunResult], RunConfig] = {}
+    team: dict[Connection, _Worker] = {}
     try:
-        while waiting or pending:
-            lost: list[RunConfig] = []
-            while waiting and len(pending) < workers:
+        idle: list[_Worker] = []
+        while waiting or len(idle) < len(team):
+            while waiting and (idle or len(team) < workers):
+                if not idle:
+                    worker = _Worker(run)
+                    team[worker.pipe] = worker
+                    idle.append(worker)
                 config = waiting.popleft()
-                try:
-                    future = pool.submit(run, config)
-                except BrokenProcessPool:  # a process died after its last run was fetched
-                    waiting.appendleft(config)
-                    break
-                pending[future] = config
-                begun(config)
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                config = pending.pop(future)
-                try:
-                    yield config, future.result()
-                except BrokenProcessPool:
-                    lost.append(config)
-                except Exception as error:
-                    yield config, error
-            if lost or (waiting and not pending):
-                lost += pending.values()  # one process that dies takes all runs of its pool with it
-                pending.clear()
-                pool.shutdown(wait=False)
-                pool = _pool(workers)
-            for config in lost:
                 tried[config] += 1
+                idle.pop().give(config)
+                begun(config)
+            busy = [pipe for pipe, worker in team.items() if worker not in idle]
+            for pipe in wait(busy):
+                worker = team[pipe]  # type: ignore[index] - pipes are all it waits for
+                config, outcome = worker.config, worker.take()
+                assert config is not None
+                if outcome is not None:
+                    idle.append(worker)
+                    yield config, outcome
+                    continue
+                team.pop(worker.pipe).end()
                 if tried[config] < ATTEMPTS:
                     waiting.append(config)
                 else:
-                    yield config, MixerLensError(f"its process died {ATTEMPTS} times (killed, or out of memory?)")
+                    yield config, Failure(f"its process died {ATTEMPTS} times (killed, or out of memory?)")
     finally:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+        for worker in team.values():
+            worker.end()
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Forked from a server that has loaded what a run needs once, and no thread of this process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mixerlens.sweep.training", "mixerlens.design.model"])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet)
+def _work(run: Run, pipe: Connection) -> None:
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send(attempt(run, pipe.recv()))
 
 
-def _quiet() -> None:
-    """In a worker: an interrupt of the whole group is the sweep's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A process started in here never hears an interrupt of its group: that is the sweep's to answer."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputError
 from ..files import WriteError
 from .config import COLUMNS, RunConfig
-from .engines import Run, start
+from .engines import Failure, Run, start
 from .store import Store, need_pyarrow
 from .training import train
 
@@ -92,8 +92,8 @@ class Sweep:
                     for config, outcome in outcomes:
                         if config.id in rows:
                             continue
-                        if isinstance(outcome, Exception):
-                            failures.append(f"{config.label}: {_reason(outcome)}")
+                        if isinstance(outcome, Failure):
+                            failures.append(f"{config.label}: {outcome.reason}")
                             continue
                         row = config.columns() | outcome.columns()
                         row = {name: row[name] for name in COLUMNS}
@@ -114,7 +114,3 @@ class Sweep:
 
     def _ordered(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         return [rows[config.id] for config in self.runs if config.id in rows]
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

@@ -27,6 +27,7 @@ from .config import RunConfig, RunResult, versions
 
 __all__ = ["build", "train"]
 
+AT_ONCE = 64  # examples that are measured
 # what a model whose shapes fit raises where its numbers stopped being finite, or a system has no solution
 REFUSED = (InputError, torch.linalg.LinAlgError)
 
@@ -193,9 +194,9 @@ def _optimizer(model: nn.Module, config: RunConfig) -> torch.optim.AdamW:
 
 
 def _examples(task: Task[Any], split: Split, most: int, config: RunConfig) -> list[Batch]:
-    """``most`` examples of a split, or all there are, a training batch's size at a time."""
+    """``most`` examples of a split, or all there are, some at a time."""
     whole = task.batch(split, 0, min(most, task.examples(split) or most), config.seed)
-    parts = zip(whole.inputs.split(config.batch), whole.targets.split(config.batch), strict=True)
+    parts = zip(whole.inputs.split(AT_ONCE), whole.targets.split(AT_ONCE), strict=True)
     return [Batch(inputs, targets) for inputs, targets in parts]
 
 

@@ -1,0 +1,122 @@
+"""``mixerlens bench-tasks``: its table, JSON and figure, a sweep that is interrupted and goes on, its errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+
+import pytest
+
+from mixerlens.sweep import read, sweep
+from mixerlens.sweep.training import train
+
+SMALL = "--task-option length=8 --steps 3 --batch 4 --features 8 --looks 1 --held 8 --tested 40"
+RUN = f"bench-tasks linear_attention retnet --tasks recall --seeds 0,1 --grid lr=1e-3,1e-2 {SMALL}".split()
+
+
+def test_a_sweep_its_table_json_and_figure(mixerlens, tmp_path):
+    found = mixerlens(*RUN, "-o", tmp_path / "out", "--json", "--figure", tmp_path / "a.png")
+    assert (found.exit_code, found.stderr) == (0, "")
+    told = json.loads(found.stdout)
+    rows = read(tmp_path / "out")
+    assert told["runs"] == len(rows) == 8 and told["specs"] == ["linear_attention", "retnet"]
+    assert told["grid"] == {"lr": [1e-3, 1e-2]} and told["missing"] == []
+    for cell in told["cells"]:
+        own = [row for row in rows if row["spec"] == cell["spec"]]
+        by_rate = {lr: [row for row in own if row["lr"] == lr] for lr in (1e-3, 1e-2)}
+        means = {lr: sum(row["validation_accuracy"] for row in each) / 2 for lr, each in by_rate.items()}
+        assert means[cell["point"]["lr"]] == max(means.values()) == pytest.approx(cell["validation"])
+        tested = [row["test_accuracy"] for row in by_rate[cell["point"]["lr"]]]
+        assert cell["accuracies"] == tested and cell["mean"] == pytest.approx(sum(tested) / 2)
+        assert cell["low"] <= cell["mean"] <= cell["high"]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    # the second call computes nothing, and shows the same
+    shown = mixerlens(*RUN, "-o", tmp_path / "out", "--stored")
+    assert shown.exit_code == 0 and "8 of 8 runs are stored" in shown.stdout
+    for words in ("recall", "retnet", "chosen", "less linear_attention", "0.125", "parameters"):
+        assert words in shown.stdout, words
+    assert f"{told['cells'][1]['mean']:.3f}" in shown.stdout
+    assert json.loads(mixerlens(*RUN, "-o", tmp_path / "out", "--json").stdout) == told
+
+
+def test_an_interrupted_sweep_says_what_is_stored_and_goes_on(mixerlens, tmp_path, monkeypatch):
+    calls = []
+
+    def interrupted(config):
+        calls.append(config)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(config)
+
+    monkeypatch.setattr(sweep, "train", interrupted)
+    found = mixerlens(*RUN, "-o", tmp_path)
+    assert found.exit_code == 130 and found.stderr.count("\n") == 1
+    assert f"interrupted: 3 of 8 runs are stored in {tmp_path}, and the same command goes on there" in found.stderr
+    part = mixerlens(*RUN, "-o", tmp_path, "--stored", "--json")
+    assert part.exit_code == 0 and len(json.loads(part.stdout)["missing"]) == 5
+    found = mixerlens(*RUN, "-o", tmp_path, "--json")
+    assert found.exit_code == 0 and len(calls) == 4 + 5 and json.loads(found.stdout)["missing"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--workers", "2")])
+def test_an_interrupt_ends_the_process_and_its_workers(process, tmp_path, more):
+    """In the middle of runs that are far longer than the test."""
+    run = process(*RUN, "--steps", "100000", "-o", tmp_path, *more)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "runs").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(3)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    # a shell shows 130 for both: Python ends by the signal itself where it met text that was being executed (an import)
+    assert run.returncode in (130, -signal.SIGINT) and out == ""
+    assert err.startswith("mixerlens: interrupted: 0 of 8 runs are stored in") and err.count("\n") == 1
+
+
+def test_a_run_that_ends_with_an_error_is_named_and_the_exit_code_is_1(mixerlens, tmp_path, monkeypatch):
+    def sometimes(config):
+        if config.seed == 1 and config.name == "retnet":
+            raise RuntimeError("no luck")
+        return train(config)
+
+    monkeypatch.setattr(sweep, "train", sometimes)
+    found = mixerlens(*RUN, "-o", tmp_path)
+    assert found.exit_code == 1 and found.stderr.count("RuntimeError: no luck") == 2
+    assert "6 of 8 runs are stored" in found.stdout and "missing: retnet recall seed 1" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (("perceptron", "--tasks", "recall"), "'perceptron'"),
+        (("retnet", "--tasks", "poetry"), "'poetry' is no task"),
+        (("retnet", "--tasks", "recall", "--grid", "rate=1"), "--grid rate=1"),
+        (("retnet", "--tasks", "recall", "--grid", "lr="), "a value is missing"),
+        (("retnet", "--tasks", "recall", "--grid", "lr=1,1"), "stands there twice"),
+        (("retnet", "--tasks", "recall", "--grid", "lr=0"), "lr 0.0: a number above 0"),
+        (("retnet", "--tasks", "recall", "--seeds", "1,1"), "different numbers"),
+        (("retnet", "--tasks", "recall", "--steps", "0"), "steps 0"),
+        (("retnet", "--tasks", "recall", "--size", "huge"), "preset must be one of"),
+        (("retnet", "--tasks", "recall", "--positions", "painted"), "positions must be one of"),
+        (("retnet", "--tasks", "recall", "--task-option", "depth=1"), "has no option 'depth'"),
+        (("retnet", "--tasks", "recall", "--engine", "slurm"), "'slurm' is no engine"),
+        (("retnet", "--tasks", "recall", "--workers", "0"), "0 workers"),
+        (("retnet", "--tasks", "recall", "--address", "auto"), "engine ray"),
+        (("retnet", "--tasks", "recall", "--figure", "a.doc"), "end it in .png"),
+        (("retnet", "--tasks", "recall", "--stored"), "no run of this sweep is stored"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_runs(mixerlens, tmp_path, monkeypatch, changed, said):
+    monkeypatch.setattr(sweep, "train", None)
+    found = mixerlens("bench-tasks", *changed, "-o", tmp_path / "out")
+    assert found.exit_code == 2 and said in found.stderr and found.stderr.count("\n") == 1, found.stderr
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_without_ray_the_extra_is_named(mixerlens, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = mixerlens(*RUN, "-o", tmp_path, "--engine", "ray")
+    assert found.exit_code == 2 and "pip install 'mixerlens[scale]'" in found.stderr and found.stderr.count("\n") == 1
