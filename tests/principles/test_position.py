@@ -86,7 +86,7 @@ def test_what_moves_with_a_token():
 def test_seeds_and_refusals():
     d = families.retention(vectors(1, 20, 1, 2), vectors(1, 20, 1, 2), torch.tensor([0.9]))
     first, again, other = (principles.position(d, seed=s).change for s in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, other) and first.shape == (1, 18)
+    assert torch.equal(first, again) and not torch.equal(first, other) and first.shape == (1, 10)
     assert "no order" in principles.position(d.select_tokens(0, 2)).silent
     with pytest.raises(InputError, match="permutations is 0"):
         principles.position(d, permutations=0)

@@ -71,18 +71,20 @@ def queries(d: CoefficientDynamics) -> Tensor:
 
 
 def impulses(d: CoefficientDynamics) -> Tensor:
-    """u_{i,j} of every token j as the last row i = time - 1 reads it: (heads, time, dim)."""
-    enters = keys(d).mT.unsqueeze(0)
-    state = enters[..., :1]
-    for t in range(1, d.time):
-        state = torch.cat([d.evolution.step(state, t), enters[..., t : t + 1]], -1)
-    return state[0].mT
+    """u_{i,j} of every token j as the last row i = time - 1 reads it: (heads, time, dim), chunk by chunk."""
+    parts: list[Tensor] = []
+    for lo in range(0, d.time, d.evolution.chunk):
+        f = d.factors(lo, min(lo + d.evolution.chunk, d.time))
+        own = f.inject.to(d.dtype).expand(1, d.heads, -1, -1).mT
+        parts = [*(f.carry.forward(x).to(d.dtype) for x in parts), own]
+    return torch.cat(parts, -1)[0].mT
 
 
-def scores(d: CoefficientDynamics, row: int) -> Tensor:
-    """q_i^T u_{i,j} of one row over the columns of its support, before phi and eta: (heads, columns)."""
+def scores(d: CoefficientDynamics, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """q_i^T u_{i,j} of some rows before phi and eta, (heads, rows, time), and the support of these, (rows, time)."""
     plain = replace(d, readout=Identity(), normalizer=NoNormalizer())
-    return plain.operator().row(row)[0][:, columns(d, row)]
+    mask = torch.cat([d.support.mask((i, i + 1), (0, d.time), d.device)[0, 0] for i in rows])
+    return plain.operator().block(list(rows), slice(None))[0], mask
 
 
 def columns(d: CoefficientDynamics, row: int) -> list[int]:

@@ -105,7 +105,7 @@ assert float(found.largest) < 1e-14 and bool(found.inert) and float(found.distan
 
 
 def position(
-    mixer: Any, *, sequence: int = 0, longest: int = 512, permutations: int = 16, moves: bool = True, seed: int = 0
+    mixer: Any, *, sequence: int = 0, longest: int = 512, permutations: int = 8, moves: bool = True, seed: int = 0
 ) -> PositionPrinciple:
     """Principle 3: how much the last row of one layer changes when the tokens before it are permuted.
 

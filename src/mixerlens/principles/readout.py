@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import MemoryBudgetError, UnsupportedError
+from mixerlens.evolution import Fenwick, Shift
 from mixerlens.measures.rank import TOLERANCES, StateRank, state_rank
 from mixerlens.operator.apply import eta_of, normalizer_rows
 from mixerlens.principles.parts import keys, one_run, queries, spread_text
@@ -148,12 +149,12 @@ def readout(
         gap=gap,
         gap_tokens=gap_tokens,
         meaning=_meaning(lengths, tolerances, ranks, rule, gap),
-        conditions=_conditions(d, rule),
+        conditions=_conditions(d),
     )
 
 
 def _finite(d: CoefficientDynamics, designed: int | None) -> int | None:
-    """Numbers a value channel that an exact recurrence of this mixer carries, by theory; None: none is finite.
+    """Numbers a value channel that an exact recurrence of this mixer carries, by theory; None: none of fixed size.
 
     A window bounds the rank for every readout: the last window - 1 values themselves are a state.
     """
@@ -161,9 +162,16 @@ def _finite(d: CoefficientDynamics, designed: int | None) -> int | None:
 
     if d.support.window is not None:
         return d.support.window - 1
+    if _grows(d):
+        return None
     if d.readout.linear:
         return designed
     return lifted_dim(d.readout, d.dim) if finite(d.readout, d.dim) else None
+
+
+def _grows(d: CoefficientDynamics) -> bool:
+    """The state itself has a number for every token (a filter as long as the sequence) or level of them."""
+    return isinstance(d.evolution, Fenwick) or (isinstance(d.evolution, Shift) and d.dim >= d.time)
 
 
 def _lengths(longest: int) -> list[int]:
@@ -219,7 +227,7 @@ def _recurrent(d: CoefficientDynamics, v: Tensor) -> Tensor:
     return (y[..., :-1] / eta).transpose(1, 2)
 
 
-def _conditions(d: CoefficientDynamics, finite: int | None) -> tuple[Condition, ...]:
+def _conditions(d: CoefficientDynamics) -> tuple[Condition, ...]:
     linear = isinstance(d.readout, IdentityReadout | RealPart)
     polynomial = linear or isinstance(d.readout, Polynomial)
     told = repr(d.readout)
@@ -229,6 +237,7 @@ def _conditions(d: CoefficientDynamics, finite: int | None) -> tuple[Condition, 
         Condition("phi is linear: n numbers", linear, told),
         Condition("phi is a polynomial: finite by lifting", polynomial if known else None, told),
         Condition("n >= 2", d.dim >= 2, f"n = {d.dim}"),
+        Condition("n does not grow with the sequence", not _grows(d), f"n = {d.dim} for {d.time} tokens"),
         Condition(
             "there is no window: it makes every phi finite",
             window is None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
-from mixerlens.principles.parts import impulses, keys, last_tokens, one_run, queries, spaced, spread_text
+from mixerlens.principles.parts import impulses, keys, last_tokens, one_run, queries, scores, spaced, spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
 from mixerlens.principles.zeros import (
     Rule,
@@ -156,7 +157,7 @@ def selectivity(
     longest: int = 256,
     targets: int = 4,
     trials: int = 64,
-    factors: tuple[float, ...] = FACTORS,
+    factors: Sequence[float] = FACTORS,
     seed: int = 0,
 ) -> SelectivityPrinciple:
     """Principle 2: zeros by linear algebra and cones of the mixer's own keys and on random ones, and the
@@ -192,7 +193,7 @@ def selectivity(
         zeroed[h] = zeroed[h] if kind == "none" else found
     counts, hits = _random(kind, directions, trials, seed)
     bounds = [wilson(hit, trials) for hit in hits]
-    share = torch.stack([_share(whole, factor) for factor in factors], -1)
+    share = _shares(whole, factors)
     zeroable = _zeroable(kind, directions, zeroed, d.time)
     return SelectivityPrinciple(
         zeros=kind,
@@ -264,11 +265,23 @@ def _random(kind: str | None, directions: Tensor, trials: int, seed: int) -> tup
     return counts, random_keys(dim, kind, counts, trials, seed)
 
 
-def _share(d: CoefficientDynamics, factor: float, rows: int = 32) -> Tensor:
-    """Median over rows of max_j |alpha_ij| / sum_j |alpha_ij| with queries longer by the factor: (heads,)."""
-    looked = spaced(d.time // 2, d.time, rows)
-    size = replace(d, query=factor * d.query).operator().block(looked, slice(None))[0].abs()
-    return (size.amax(-1) / size.sum(-1)).nanmedian(-1).values
+def _shares(d: CoefficientDynamics, factors: Sequence[float], rows: int = 32) -> Tensor:
+    """Median over rows of max_j |alpha_ij| / sum_j |alpha_ij| with queries longer by each factor: (heads, factors).
+
+    eta cancels, and so does a sink, which is no token.
+    """
+    z, mask = scores(d, spaced(d.time // 2, d.time, rows))
+    found = []
+    for factor in factors:
+        if d.readout.exponential:
+            log = d.readout.log(factor * z)
+            log = torch.where(mask, log.real if log.is_complex() else log, -torch.inf)
+            share = torch.exp(log.amax(-1) - log.logsumexp(-1))
+        else:
+            size = torch.where(mask, d.readout(torch.where(mask, factor * z, 0)).abs(), 0)
+            share = size.amax(-1) / size.sum(-1)
+        found.append(share.nanmedian(-1).values)
+    return torch.stack(found, -1)
 
 
 def _conditions(

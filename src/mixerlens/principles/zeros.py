@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import comb
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -121,13 +122,18 @@ def keeps_alone(keys: Float[Tensor, "keys dim"], target: int, rule: Rule, others
     others = [j for j in others if float(size[j]) > 0]
     if not others:
         return True
-    distance = _beyond if rule == "hyperplane" else _outside_cone
-    return distance(unit[others], unit[target]) > INSIDE
+    if rule == "hyperplane":
+        return _spanned(unit[others], unit[target]) == len(others)
+    return _outside_cone(unit[others], unit[target]) > INSIDE
 
 
 def most_nearest(keys: Float[Tensor, "keys dim"], target: int, rule: Rule, order: list[int]) -> int:
     """The largest m such that the first m keys of ``order`` can all be zeroed and the target kept: by bisection, as a
     further key only makes it harder."""
+    if rule == "hyperplane":
+        size = keys.norm(dim=-1, keepdim=True)
+        unit = keys / torch.where(size > 0, size, 1)
+        return _spanned(unit[order], unit[target]) if float(size[target]) > 0 else 0
     low, high = 0, len(order)
     while low < high:
         middle = (low + high + 1) // 2
@@ -149,11 +155,26 @@ def random_keys(dim: int, rule: Rule, counts: tuple[int, ...], trials: int, seed
     return tuple(found)
 
 
-def _beyond(others: Tensor, target: Tensor) -> float:
-    """Distance of a unit vector from the span of others."""
-    _, values, basis = torch.linalg.svd(others, full_matrices=False)
-    basis = basis[values > INSIDE * values[:1]] if len(values) else basis
-    return float((target - (target @ basis.mH) @ basis).norm())
+def _spanned(others: Tensor, target: Tensor) -> int:
+    """How many of the others, from the first on, a unit vector is outside the span of: orthogonalised one by one,
+    twice for the digits that the first time loses."""
+    keys, rest = others.numpy(), target.numpy()
+    basis, size = np.zeros((min(keys.shape), keys.shape[1]), dtype=keys.dtype), 0
+    for m, key in enumerate(keys):
+        if size == len(basis):
+            break  # the span is all that it can be
+        new = key
+        for _ in range(2):
+            new = new - (basis[:size].conj() @ new) @ basis[:size]
+        norm = np.linalg.norm(new)
+        if norm <= INSIDE:
+            continue
+        basis[size] = new / norm
+        rest = rest - (basis[size].conj() @ rest) * basis[size]
+        size += 1
+        if np.linalg.norm(rest) <= INSIDE:
+            return m
+    return len(keys)
 
 
 def _outside_cone(others: Tensor, target: Tensor) -> float:
