@@ -112,6 +112,8 @@ def _claim(judged: list[Verdict], document: dict[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     for each in judged:
         one = " (one seed)" if each.seeds["best - identity"] == 1 else ""
+        if each.differences[f"best - {LINEAR_READINGS[-1]}"] is None:
+            one += f" (without {LINEAR_READINGS[-1]})"
         groups.setdefault(each.kind, []).append(title(each.data, document) + one)
     said = {
         "holds": "**It holds** (interactions beat every linear reading that was run)",
@@ -196,6 +198,7 @@ def _parts(rows: dict[str, Any], document: dict[str, Any]) -> str:
     keys = ["linear waves, zero", "up to 1", "order 2, i = j", "order 2, i != j"]
     keys += [f"up to {degree}" for degree in DEGREES[1:]] + ["all"]
     titles = ["waves, rest zero", "waves alone", "+ i = j", "+ i != j", *(f"up to {d}" for d in DEGREES[1:]), "all"]
+    titles.append("largest y")
     found = []
     for variant, gain, said in (
         ("full", "mean", "`full`, the GLU's gain at its training mean: the activation's interactions alone"),
@@ -207,7 +210,9 @@ def _parts(rows: dict[str, Any], document: dict[str, Any]) -> str:
             runs = [run for run in rows.get(name, {}).get(variant, {}).values() if gain in run.get("parts", {})]
             if runs:
                 scores = [[run["parts"][gain][key]["score"] for run in runs] for key in keys]
-                body.append([title(name, document), *map(_mean, scores)])
+                reached = [run["parts"]["range"] for run in runs]
+                span = f"{min(reached):.0f} to {max(reached):.0f}" if len(reached) > 1 else f"{reached[0]:.0f}"
+                body.append([title(name, document), *map(_mean, scores), span])
         if body:
             found.append(f"{said}:\n\n" + table(("set", *titles), body))
     if not found:
@@ -218,9 +223,10 @@ What the trained model still gets right, in % (mean over seeds), when only a par
 alone" is its slope at zero: linear in the input. "Up to p" keeps the interactions of up to p waves: the Chebyshev
 series of the activation on each feature's own range, cut at degree p. "+ i = j" and "+ i != j" add to the waves one
 half of order 2. What is removed is replaced by its training mean at each time step and feature; "rest zero" leaves
-nothing in its place, for comparison: a low number there says little. Means over {MEANS}, tests on {TESTED} sequences
-at most. That a trained model needs a part does not say
-that the task does: for that there are the retrained controls above.
+nothing in its place, for comparison: a low number there says little. "Largest y": the size that what the activation
+takes reaches, lowest to highest seed; a Taylor series of GELU is of no use from about 10 on.
+Means over {MEANS}, tests on {TESTED} sequences at most. That a trained model needs a part does not say that the task
+does: for that there are the retrained controls above.
 
 {chr(10).join(found)}"""
 
