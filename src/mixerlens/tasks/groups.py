@@ -107,15 +107,14 @@ class _Products(Task[P]):
     @property
     def chance(self) -> Chance:
         """In the test split: knowing x_t and t, y_t is as likely as y_{t-1} is."""
-        time, table = self.time("test"), products(self.group)
-        known, share = np.zeros(self.vocabulary), 1.0
+        time, table, order = self.time("test"), products(self.group), self.vocabulary
+        known, share, step = np.zeros(order), 1.0, np.zeros((order, order))
         known[self.tokens] = 1 / len(self.tokens)
+        for x in self.tokens:
+            step[table[x], np.arange(order)] += 1 / len(self.tokens)
         for _ in range(1, time):
             share += known.max()
-            spread = np.zeros(self.vocabulary)
-            for x in self.tokens:
-                spread[table[x]] += known / len(self.tokens)
-            known = spread
+            known = step @ known
         last = f"{1 / known.max():.4g}"
         why = f"the first product is its token; of {time}, a later one is one of {last} once the tokens have mixed"
         return Chance(share / time, why)

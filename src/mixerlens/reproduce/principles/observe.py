@@ -132,6 +132,7 @@ def _mixers(model: nn.Module, inputs: Tensor) -> list[tuple[Mixer, Tensor]]:
     return read
 
 
+@torch.no_grad()
 def eigenvalues(model: nn.Module, inputs: Tensor) -> list[Complex[Tensor, "batch tokens heads dim"]]:
     """All eigenvalues of A_t, each as often as it is repeated, for the tokens from the second on (A_1 acts first).
 
@@ -160,6 +161,7 @@ def _summary(every: Sequence[Tensor]) -> dict[str, float]:
     }
 
 
+@torch.no_grad()
 def scores(model: nn.Module, inputs: Tensor) -> list[dict[str, float]]:
     """Mean and deviation of z = q_i^T u_ij over all j <= i, a layer each: before phi and eta, b in it."""
     found = []

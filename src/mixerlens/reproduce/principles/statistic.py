@@ -66,7 +66,10 @@ def ranks(x: Float[np.ndarray, "*rows models"]) -> Float[np.ndarray, "*rows mode
 
 def spearman(x: Float[np.ndarray, "*rows models"], y: Float[np.ndarray, "*rows models"]) -> Float[np.ndarray, " *rows"]:
     """The correlation of the ranks; 0 where one of the two is constant."""
-    a, b = (ranks(each) for each in (x, y))
+    return _pearson(ranks(x), ranks(y))
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = (each - each.mean(-1, keepdims=True) for each in (a, b))
     size = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
     return np.divide((a * b).sum(-1), size, out=np.zeros(np.shape(size)), where=size > 0)
@@ -79,18 +82,19 @@ def correlation(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -
     if count < 3:
         return Correlation(0.0, -1.0, 1.0, 1.0, 1.0, count)
     generator = np.random.default_rng(SEED)
-    rho = float(spearman(a, b))
+    rank_a, rank_b = ranks(a), ranks(b)
+    rho = float(_pearson(rank_a, rank_b))
     free, within, again = [], [], []
     for _ in range(DRAWS // 100):
         chosen = generator.integers(0, count, (100, count))
         again.append(spearman(a[chosen], b[chosen]))
         keys = generator.random((100, count))
-        free.append(spearman(a, b[keys.argsort(1)]))
+        free.append(_pearson(rank_a, rank_b[keys.argsort(1)]))
         inner = np.empty((100, count))
         for kind in np.unique(kinds):
             mine = np.flatnonzero(kinds == kind)
-            inner[:, mine] = b[mine[keys[:, mine].argsort(1)]]
-        within.append(spearman(a, inner))
+            inner[:, mine] = rank_b[mine[keys[:, mine].argsort(1)]]
+        within.append(_pearson(rank_a, inner))
     low, high = np.quantile(np.concatenate(again), (0.025, 0.975))
     p, p_within = (
         float((1 + (np.abs(np.concatenate(each)) >= abs(rho) - 1e-12).sum()) / (1 + DRAWS)) for each in (free, within)

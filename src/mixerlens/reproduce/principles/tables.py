@@ -7,7 +7,7 @@ published sizes of the tasks, for an accelerator.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...design import MixerSpec, part
@@ -87,7 +87,7 @@ SCALES: dict[str, Scale] = {
 
 def _config(scale: Scale, table: str, data: str, spec: MixerSpec, seed: int, **changes: Any) -> RunConfig:
     task, options = scale.tasks[data]
-    whole = TASKS[task].make("published", options).describe()["options"]
+    whole = asdict(TASKS[task].make("published", options).options)
     shared: dict[str, Any] = {name: getattr(scale, name) for name in ("features", "batch", "lr")}
     layers = (spec,) * scale.layers
     shared |= {"seed": seed, "steps": scale.steps[table]} | changes

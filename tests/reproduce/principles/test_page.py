@@ -1,0 +1,113 @@
+"""The page and its verdicts are functions of stored numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mixerlens.measures.record import plain
+from mixerlens.reproduce.principles import page
+from mixerlens.reproduce.principles.claims import CLAIMS, judged
+from mixerlens.reproduce.store import Store
+from mixerlens.reproduce.study import STUDIES, document
+
+STUDY = STUDIES["principles"]
+
+
+def made(cell, share: float) -> dict:
+    """A stored cell with this share of answers right."""
+    score = {"correct": round(1000 * share), "total": 1000}
+    tests = [{"time": t} for t in cell.settings.get("longer", [])]
+    result = {
+        "status": "finished",
+        "outcome": score,
+        "validation": score,
+        "chance": 0.125,
+        "spikes": 0,
+        "norms": {"first": 1.0, "median": 1.0, "largest": 2.5, "not finite": 0},
+        "state_bytes": None,
+        "history": [[0, 2.0, 0.1]],
+        "longer": {str(16 * 2**i): {"overflows": 0, "outcome": score} for i in range(len(tests))},
+        "scores": {"0": {"mean": 0.25, "deviation": 1.5}},
+        "eigenvalues": {"median": share, "quarter": 0.5, "slow": 0.125},
+    }
+    return cell.key | {"result": plain(result), "versions": {"torch": "2"}, "seconds": 1.0, "cpu_seconds": 60.0}
+
+
+def told(share):
+    cells = STUDY.cells("quick")
+    return document("principles", "quick", cells, [made(cell, share(cell)) for cell in cells])
+
+
+def test_every_claim_names_cells_that_are_run():
+    names = {(cell.table, cell.data, cell.variant) for cell in STUDY.cells("quick")}
+    for claim in CLAIMS:
+        for variant in (claim.more, claim.less):
+            assert (claim.table, claim.data, variant) in names, claim
+
+
+def test_a_claim_agrees_only_where_its_side_is_better():
+    ahead = {claim.more for claim in CLAIMS}
+    behind = {claim.less for claim in CLAIMS} - ahead
+    noise = np.random.default_rng(0)
+    found = judged(told(lambda cell: (0.3 if cell.variant in behind else 0.8) + noise.uniform(-0.01, 0.01))["tables"])
+    for each in found:
+        expected = "agrees" if each.claim.less in behind else "undecided"
+        assert each.verdict == expected and each.seeds == 3
+    back = judged(told(lambda cell: (0.8 if cell.variant in behind else 0.3) + noise.uniform(-0.01, 0.01))["tables"])
+    assert {each.verdict for each in back if each.claim.less in behind} == {"the other way"}
+
+
+def test_the_page_of_a_whole_run(tmp_path):
+    shares = iter(np.random.default_rng(0).uniform(0.2, 0.9, 10_000))
+    text = page.markdown(told(lambda cell: float(next(shares))))
+    assert "384 of 384 cells" in page.markdown(told(lambda cell: 0.5)).replace("\n", " ")
+    assert "Not run" not in text and "384 minutes of CPU" in text
+    for title in ("Which phi", "Which A_t", "Which b", "Which eta", "Does a spectrum"):
+        assert f"## {title}" in text
+    # accuracy is the median eigenvalue here: the answer must be seen
+    assert (
+        "The answer: **predicts**" in text
+        and "| delay line | median of abs(eigenvalue) | 72 | +1.00 [+1.00, +1.00]" in text
+    )
+    assert max(map(len, (line for line in text.splitlines() if not line.startswith("|")))) <= 200
+    assert text.count("chance: 12.5 %") == 2
+
+
+def test_a_page_of_nothing_names_everything_that_is_missing():
+    text = page.markdown(document("principles", "quick", STUDY.cells("quick"), []))
+    assert (
+        "0 of 384 cells" in text and "scaling, unit keys, b = 1: n = 8, n = 16, n = 32, n = 64 (seeds 0, 1, 2)" in text
+    )
+    assert page.brief(document("principles", "quick", STUDY.cells("quick"), [])) == ""
+
+
+def test_numbers_that_are_not_finite_are_said():
+    cells = STUDY.cells("quick", ["normalizer"])
+    stored = []
+    for cell in cells:
+        each = made(cell, 0.5)
+        each["result"] |= {"status": "diverged", "spikes": 3}
+        each["result"]["norms"]["largest"] = plain(math.inf)
+        stored.append(each)
+    text = page.brief(document("principles", "quick", cells, stored))
+    assert "| 3 of 3 | 3 | 1 | - (3 not finite) |" in text
+
+
+def test_too_few_models_give_no_answer():
+    cells = STUDY.cells("quick", ["spectrum"], [0, 1])
+    text = page.brief(document("principles", "quick", cells, [made(cell, 0.5) for cell in cells]))
+    assert "**too few models**" in text
+
+
+@pytest.mark.parametrize("name", ["readout", "spectrum"])
+def test_a_stored_cell_is_found_again(tmp_path, name):
+    store, cell = Store(tmp_path), STUDY.cells("quick", [name], [0])[0]
+    path = store.path(cell)
+    path.parent.mkdir(parents=True)
+    import json
+
+    path.write_text(json.dumps(made(cell, 0.5)))
+    assert store.get(cell) is not None
