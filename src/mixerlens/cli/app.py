@@ -8,11 +8,13 @@ import typer
 
 from .. import __version__
 from .bench_tasks import bench_tasks
+from .design import design
 from .doctor import doctor
 from .explain import explain
 from .families import families
 from .horizon import horizon
 from .inspect import inspect
+from .principles import principles
 from .report import report
 from .reproduce import reproduce
 from .spectrum import spectrum
@@ -22,7 +24,22 @@ from .verb import verb
 from .verify import verify
 from .waves import waves
 
-VERBS = (inspect, verify, report, spectrum, horizon, waves, explain, families, reproduce, tasks, bench_tasks, doctor)
+VERBS = (
+    inspect,
+    verify,
+    report,
+    spectrum,
+    horizon,
+    principles,
+    waves,
+    explain,
+    families,
+    reproduce,
+    design,
+    tasks,
+    bench_tasks,
+    doctor,
+)
 
 app = typer.Typer(
     name="mixerlens",
