@@ -149,8 +149,9 @@ DOTS: dict[str, Any] = {
         ("reversed", "two nearest swapped", "random orders"), lambda r: (r.reversed, r.swapped, r.shuffled),
     ),
     "structure": (
-        "What A_t does to a state", SHARE, ("commutator", "eigenvalues that turn", "tokens with a negative one"),
-        lambda r: (r.commutator_largest, r.turning, r.negative) if r.tokens else (),
+        "How far A_t turns a state", Axis("degrees a token"),
+        ("key, median", "key, largest", "phase of an eigenvalue, largest"),
+        lambda r: (r.angle_median, r.angle_largest, r.phase) if r.tokens else (),
     ),
     "eigenvalues": (
         "Where the eigenvalues lie", SHARE, ("near 1", "near 0", "growing", "negative", "complex"),

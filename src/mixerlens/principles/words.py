@@ -54,12 +54,12 @@ def _structure(r: Any) -> str:
 
 
 def _scaling(r: Any) -> str:
-    power = "" if bool(r.slope.isnan().all()) else f"Var q.k ~ n^{spread_text(r.slope, 2)}; "
+    power = "" if bool(r.slope.isnan().all()) else f"Var q.k like n^{spread_text(r.slope, 2)}; "
     return f"{power}mean {spread_text(r.ratio, 2)} deviations"
 
 
 def _normalization(r: Any) -> str:
-    return f"G {spread_text(r.mass[:, -1])}; ~ T^{spread_text(r.power, 2, least=5e-4)}; |A_t| {spread_text(r.norm)}"
+    return f"G {spread_text(r.mass[:, -1])}; grows like T^{spread_text(r.power, 2, least=5e-4)}; |A_t| {spread_text(r.norm)}"
 
 
 def _retention(r: Any) -> str:

@@ -12,6 +12,7 @@ from mixerlens.report.checks import Verdict, verdict
 from mixerlens.report.explain import ExplainPanel, explain_panel
 from mixerlens.report.heads import Fact
 from mixerlens.report.layers import LayerSection, plan_layer, section
+from mixerlens.report.principles import PrinciplesPart, principles_part
 from mixerlens.report.waves import WavePanel, wave_panel
 from mixerlens.report.words import number, plain_text, unit_of, visible
 
@@ -32,6 +33,7 @@ class ReportData:
     unit: str
     time: int
     layers: list[LayerSection]
+    principles: PrinciplesPart | None
     waves: list[tuple[LayerSection, WavePanel]]
     no_ring: list[tuple[LayerSection, str]]
     explain: ExplainPanel | None
@@ -52,6 +54,7 @@ class ReportData:
             "heads": [card.picture for layer in self.layers for card in layer.cards],
             "strips": {layer.id: layer.strip for layer in self.layers if layer.strip is not None},
             "waves": {panel.id: panel.pictures() for _, panel in self.waves},
+            "principles": {} if self.principles is None else self.principles.pictures,
             "explain": None if self.explain is None else self.explain.picture,
         }
 
@@ -92,6 +95,7 @@ def gather(
         unit=unit,
         time=time,
         layers=layers,
+        principles=principles_part(plans, unit),
         waves=[(layer, panel) for layer, panel in zip(layers, panels, strict=True) if isinstance(panel, WavePanel)],
         no_ring=[  # of attention nobody expects one
             (layer, panel)

@@ -17,7 +17,7 @@ from mixerlens.report.data import MAX_HEADS, ReportData, gather
 from mixerlens.report.words import glossary
 from mixerlens.ring import LINEAR_IN_DISGUISE
 
-SCRIPTS = ("colour.js", "plots.js", "heatmap.js", "ring.js", "explain.js", "page.js")
+SCRIPTS = ("colour.js", "plots.js", "heatmap.js", "ring.js", "explain.js", "principles.js", "page.js")
 # what JSON may hold and HTML may not; the line separators end a line in older scripts
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 

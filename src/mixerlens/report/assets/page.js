@@ -70,7 +70,7 @@ window.addEventListener("resize", () => {
   if (window.innerWidth === width) return; // a phone's address bar coming and going
   width = window.innerWidth;
   cancelAnimationFrame(resized);
-  resized = requestAnimationFrame(() => { strips(); cards.forEach(charts); maps.forEach((map) => map.draw()); rings.forEach((ring) => { ring.charts(); ring.draw(); }); if (explained) { explained.charts(); explained.draw(); } });
+  resized = requestAnimationFrame(() => { strips(); cards.forEach(charts); maps.forEach((map) => map.draw()); rings.forEach((ring) => { ring.charts(); ring.draw(); }); if (explained) { explained.charts(); explained.draw(); } principleCharts(); });
 });
 darkScheme.addEventListener("change", redraw);
 // a browser prints without waiting, so a short report draws everything while idle; a long one says what is missing
@@ -126,5 +126,6 @@ window.addEventListener("beforeprint", () => {
 window.addEventListener("afterprint", () => { printing = false; folded.forEach((fold) => { fold.open = false; }); redraw(); });
 thumbnails();
 strips();
+principleCharts();
 reveal(location.hash.slice(1));
 document.documentElement.dataset.ready = "1";
