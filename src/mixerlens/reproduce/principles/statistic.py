@@ -3,8 +3,8 @@
 Unit: one trained model of the table "spectrum" on the delay line, of four kinds of A_t, three starts and six seeds.
 
 x   the median |eigenvalue| of its A_t, over layers, heads, tokens after the first and state dimensions, each
-    eigenvalue as often as it is repeated, on four validation sequences, after training
-y   its accuracy on the delay line's test sequences
+    eigenvalue as often as it is repeated, on four validation sequences, with the weights of its best look in training
+y   its accuracy on the delay line's test sequences, with the same weights
 
 The statistic is Spearman's rank correlation of x and y over all models. The rank of |eigenvalue| is the rank of its
 half-life ln(1/2) / ln|eigenvalue|, so that this is the correlation with memory in tokens as well. Its interval: 95 %,
