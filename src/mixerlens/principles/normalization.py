@@ -50,8 +50,9 @@ class NormalizationPrinciple(Principle):
     theorem: ClassVar[str] = (
         "|y_i| <= G(T) max_j |v_j| with G(T) = max_i sum_j |alpha_ij|, and no smaller bound holds for all values. If "
         "phi >= 0 and eta_i = sum_j phi(z_ij), every row has mass at most 1. If phi takes both signs a row sum may "
-        "nearly vanish and bounds nothing, nor does max(|row sum|, 1). Without eta what must be bounded are the "
-        "products A_i ... A_{j+1}: |A_t| <= 1 at every token is enough, a spectral radius of at most 1 is not."
+        "nearly vanish and bounds nothing, nor does max(|row sum|, 1). Without eta, products A_i ... A_{j+1} that fade "
+        "like rho^(i - j), rho < 1, bound G for bounded q, k and b. |A_t| <= 1 at every token keeps the products from "
+        "growing, a spectral radius of at most 1 does not."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "arXiv 2405.04517")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (

@@ -20,7 +20,7 @@ MATRICES = 1 << 22  # numbers of the dense A_t that are held at once
 
 
 def one_run(mixer: Any, sequence: int = 0) -> CoefficientDynamics:
-    """The mixer in float64 on one sequence of its batch, and there on the longest run of one segment.
+    """The mixer in float64, on the CPU, on one sequence of its batch, and there on the longest run of one segment.
 
     Padding and packed neighbours share nothing with that run, so it is a mixer of its own. Raises InputError for what
     is no mixer, a sequence that is not there, or one of padding alone.
@@ -35,7 +35,7 @@ def one_run(mixer: Any, sequence: int = 0) -> CoefficientDynamics:
         start = int(counts[:run].sum())
         d = d.select_tokens(start, start + int(counts[run]))
         d = replace(d, support=replace(d.support, segments=None))
-    return d.to(torch.float64)
+    return d.to(torch.float64, "cpu")
 
 
 def last_tokens(d: CoefficientDynamics, count: int) -> CoefficientDynamics:

@@ -160,8 +160,8 @@ def selectivity(
     factors: Sequence[float] = FACTORS,
     seed: int = 0,
 ) -> SelectivityPrinciple:
-    """Principle 2: zeros by linear algebra and cones of the mixer's own keys and on random ones, and the
-    share of mass on one key.
+    """Principle 2: zeros by linear algebra and cones, on the mixer's own keys and on random ones, and the share of mass
+    on one key.
 
     longest: the latest keys looked at, at most three times the dimensions of a state. targets: keys to be kept, evenly
     spaced. trials: draws of random keys, by ``seed``. Needs scipy for relu and exp.
@@ -228,7 +228,9 @@ def _seen(query: Tensor, key: Tensor, real_part: bool) -> Tensor:
 
 
 def _rank(keys: Tensor) -> int:
-    values = torch.linalg.svdvals(keys) if keys.numel() else torch.zeros(1)
+    """Of the directions alone: a key that has faded is still a direction, one that is zero is none."""
+    size = keys.norm(dim=-1, keepdim=True)
+    values = torch.linalg.svdvals(keys / torch.where(size > 0, size, 1)) if keys.numel() else torch.zeros(1)
     return int((values > SAME * values[0]).sum()) if float(values[0]) > 0 else 0
 
 

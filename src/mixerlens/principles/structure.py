@@ -67,8 +67,8 @@ class StructurePrinciple(Principle):
         "A scalar keeps every direction, a real diagonal turns none of its own axes, and all of these commute, so that "
         "the state does not know the order of its steps beyond their product. I - beta w w^T has n - 1 eigenvalues 1 "
         "and one 1 - beta |w|^2, all real: it is a reflection at beta |w|^2 = 2 and never a rotation; a rotation "
-        "needs two of them. Parity needs an eigenvalue that is not positive, and a scalar sign is enough; a group "
-        "whose elements do not commute needs A_t that do not."
+        "needs two of them. In finite precision parity needs an eigenvalue that is not positive, and a scalar "
+        "sign is enough; a group whose elements do not commute needs A_t that do not."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "arXiv 2411.12537", "arXiv 2502.10297")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
