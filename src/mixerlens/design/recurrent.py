@@ -145,7 +145,8 @@ def _through(given: CoefficientDynamics, value: Tensor, held: Held | None) -> tu
         if isinstance(given.readout, Relu):  # no token has a positive score: such a row has nothing to share out
             y, eta = torch.where(total == 0, 0, y), torch.where(eta == 0, 1, eta)
         return y / eta, Memory(state)
-    return y / _eta(d, y), Memory(state)
+    eta = _eta(d, y)
+    return y if eta is None else y / eta, Memory(state)
 
 
 def _within(d: CoefficientDynamics, value: Tensor, held: Held | None) -> tuple[Tensor, Near]:
@@ -166,12 +167,13 @@ def _within(d: CoefficientDynamics, value: Tensor, held: Held | None) -> tuple[T
     return y, Near(impulses[..., first:], values[..., first:, :])
 
 
-def _eta(d: CoefficientDynamics, like: Tensor) -> Tensor | int:
+def _eta(d: CoefficientDynamics, like: Tensor) -> Tensor | None:
+    """eta (batch, heads, 1, 1) where it is given; None where it is 1."""
     if isinstance(d.normalizer, PerToken):
         return d.normalizer.rows((0, 1), like)
     if type(d.normalizer) is not NoNormalizer:
         raise UnsupportedError(f"normaliser {type(d.normalizer).__name__} has no recurrence here")
-    return 1
+    return None
 
 
 def refusal(name: str | None, mixer: Mixer) -> str:
