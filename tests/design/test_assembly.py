@@ -208,6 +208,14 @@ def test_a_diagonal_delta_forgets_what_it_writes(scaling):
     _close(assemble(spec, v), _alpha(A, v["query"], b.unsqueeze(-1) * v["key"]))
 
 
+def test_one_token_of_one_head():
+    for evolution, scaling in (("diagonal_delta", "implicit"), ("bias", "beta"), ("delta", "beta")):
+        spec = MixerSpec(name="x", heads=1, dim=DIM, evolution=part(evolution), scaling=part(scaling))
+        v = {n: x[:1, :1] for n, x in _values(spec).items()}
+        b = v["beta"] / (1 + v["beta"] * v["key"].square().sum(-1)) if scaling == "implicit" else v["beta"]
+        _close(assemble(spec, v), (v["query"] * b.unsqueeze(-1) * v["key"]).sum(-1)[..., None])
+
+
 def test_momentum_without_decay():
     spec = _spec(part("momentum", decay="none"), scaling=part("beta"))
     v = _values(spec)

@@ -144,6 +144,27 @@ def test_a_constant_can_be_learned_and_a_signal_made_otherwise():
     assert signals(fixed)["log_decay"].source == "constant" and not signals(fixed)["log_decay"].trained
 
 
+def test_the_base_of_a_rotation_is_changed():
+    spec = preset("rope_attention", dim=8, signals={"angle": {"arguments": {"base": 100.0}}})
+    want = -torch.tensor([100.0 ** (-i / 4) for i in range(4)], dtype=torch.float64)
+    assert torch.allclose(signals(spec)["angle"].at(0, 5)[0, 0, 0], want)
+
+
+def test_shares_lie_between_0_and_1_and_only_of_what_is_positive():
+    positive, signed = (
+        signals(MixerSpec(name="x", key=Vector(features=features, norm="sum")))["key"].bounds
+        for features in ("exp", "silu")
+    )
+    assert positive == (0.0, 1.0) and signed == (-math.inf, math.inf)
+
+
+def test_two_parts_keep_the_narrower_range():
+    spec = MixerSpec(name="x", evolution=part("delta"), scaling=part("implicit"))
+    assert signals(spec)["beta"].low == 0  # of implicit; a delta rule alone allows all
+    with pytest.raises(InputError, match="signal beta: values from 0"):
+        replace(spec, signals={"beta": {"transform": "tanh"}})
+
+
 def test_a_function_of_another_shape_is_refused():
     with pytest.raises(InputError, match=r"alibi is \(4,\) a token, the signal \(4, 16\)"):
         preset("gated_linear_attention", signals={"log_decay": {"function": "alibi"}})

@@ -29,6 +29,27 @@ BAD = {
     "a name with control characters": ({"name": "a\x1b[31m"}, "name: .* must be a printable text"),
     "groups that do not divide": ({"key": {"heads": 3}}, "signal key: 3 head groups do not divide 4 heads"),
     "features of two sizes": ({"key": {"features": "taylor"}}, "16 and 153 dimensions"),
+    "a function of a projection": ({"query": {"function": "first"}}, "query.function: .* no use for it"),
+    "arguments of nothing": (
+        {"query": {"source": "constant", "arguments": {"value": 1}}},
+        "query.arguments: .* no use",
+    ),
+    "a function without its imaginary part": (
+        {"key": {"source": "parameter", "imaginary": True, "function": "first"}},
+        "signal key_imag: function: 'first_imag' is unknown",
+    ),
+    "an argument of another function": (
+        {"evolution": "rotation", "signals": {"angle": {"arguments": {"bsae": 10}}}},
+        "signal angle: arguments: 'bsae' is unknown; did you mean base",
+    ),
+    "an argument out of range": (
+        {"evolution": "rotation", "signals": {"angle": {"arguments": {"base": 0}}}},
+        "signal angle: base: 0.0 must be",
+    ),
+    "a turned query beside a key that is not": (
+        {"key": "evolution", "evolution": "scalar", "positions": "rope"},
+        "what the evolution lets in is not turned",
+    ),
     "a query from the evolution": ({"query": "evolution"}, "query.source: only the key"),
     "an evolution that does not say what enters": ({"key": "evolution"}, "identity does not say what enters"),
     "a constant that is scaled": ({"query": {"source": "constant", "scale": 2.0}}, "query.scale: .* drop scale"),
@@ -41,7 +62,7 @@ BAD = {
     "a trapezoid without steps": ({"evolution": {"kind": "trapezoid", "inner": "scalar"}}, "needs decay 'rate'"),
     "writes along one key": ({"evolution": {"kind": "writes", "inner": "delta"}}, "take direction own"),
     "slots without gates": ({"system": {"kind": "slots", "slots": 3}}, "slots need evolution diagonal"),
-    "ridge without b": ({"system": "ridge", "evolution": "scalar"}, "scaling such as beta"),
+    "ridge without b": ({"system": "ridge", "evolution": "scalar"}, "scaling beta, step or input_gate"),
     "a scaling without its decay": ({"scaling": "rest"}, "evolution.kind: identity has no decay"),
     "hold without a rate": ({"scaling": "hold", "evolution": "scalar"}, "scaling hold: .* decay 'rate'"),
     "a floor under exponentials": ({"readout": "exp", "normalizer": "floor"}, "floor .* linear readouts"),

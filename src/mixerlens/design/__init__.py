@@ -1,11 +1,11 @@
 """Design a token mixer from parts: a specification as data, and everything that follows from it.
 
-    spec = preset("gated_delta_net", heads=2)      one of the families, or MixerSpec(...), or read("new.yaml")
-    signals(spec)                                  what the mixer must be given, and where each tensor comes from
-    assemble(spec, tensors)                        the dynamics: a pure function of those tensors
-    Mixer(spec, features=64)                       the trainable module, chunked, dense and token by token
-    forms(spec)                                    how far these forms are apart
-    SequenceModel(ModelConfig(...))                a model of such mixers
+spec = preset("gated_delta_net", heads=2)      one of the families, or MixerSpec(...), or read("new.yaml")
+signals(spec)                                  what the mixer must be given, and where each tensor comes from
+assemble(spec, tensors)                        the dynamics: a pure function of those tensors
+Mixer(spec, features=64)                       the trainable module, chunked, dense and token by token
+forms(spec)                                    how far these forms are apart
+SequenceModel(ModelConfig(...))                a model of such mixers
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ def assemble(
         outside (value, output_gate, skip) may be there and are not looked at.
     length: number of tokens, needed only where no signal has a time axis. start: the number of the first token.
     before: the signals of the token before the first, where a sequence is continued from a state; a kind that reads
-        before it writes needs its decay. segments: (batch, time) integers, as in `Support`.
+        before it writes needs its decay.
+    log_unit: scaling "exp" divides e^log_unit out of b and, where eta is a floor, out of the floor too, which leaves
+        alpha as it is. By default the largest log input of the call; to go on from a state give the state's.
 
     Raises InputError for signals that are missing, unknown, of the wrong shape or outside what the equation allows.
     """
@@ -118,7 +120,7 @@ class Assembly:
             self._given[name] = signal.at(self.start, self.start + self.time, self.device)
         return self._given[name]
 
-    def vector(self, name: str, scale: float = 1.0) -> Tensor:
+    def vector(self, name: str) -> Tensor:
         """A vector with its imaginary part and gate, turned by its position where it is query or key."""
         given = getattr(self.spec, name.removeprefix("second_"))
         x = self[name]
@@ -157,8 +159,8 @@ class Assembly:
         """What this evolution makes of query and key."""
         return SLOTS["evolution"][part.kind].build(self, part.options, pieces)
 
-    def scaling(self) -> Tensor | None:
-        """b, (batch, time, heads), or with a dimension axis behind; None for 1."""
+    def scaling(self) -> Tensor | float | None:
+        """b, (batch, time, heads), with a dimension axis behind, or one number; None for 1."""
         part = self.spec.scaling
         return SLOTS["scaling"][part.kind].build(self, part.options)
 
@@ -199,17 +201,17 @@ class Assembly:
         return SLOTS["system"][part.kind].build(self, part.options)
 
 
-def _fold(key: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _fold(key: Tensor, b: Tensor | float | None) -> tuple[Tensor, Tensor | None]:
     """The written key and what is left of b: one number for all tokens and a factor a dimension go into the key."""
     if b is None:
         return key, None
+    if not isinstance(b, Tensor):
+        return key * b, None
     if b.dim() == 4:
         heads = max(key.shape[2], b.shape[2])
         product = wide(spread(key, heads, 2)) * spread(b, heads, 2)
         dtype = torch.promote_types(key.dtype, torch.complex64 if product.is_complex() else key.dtype)
         return product.to(dtype), None
-    if b.numel() == 1 and not b.requires_grad:
-        return key * b.item(), None
     return key, b
 
 

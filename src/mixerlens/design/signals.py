@@ -78,6 +78,12 @@ class Signal:
             return -math.inf, math.inf
         if not self.trained:
             return self.low, self.high
+        if self.norm == "sum":  # shares, where nothing is negative
+            return (
+                (min(0.0, self.scale), max(0.0, self.scale))
+                if _range(self.transform)[0] >= 0
+                else (-math.inf, math.inf)
+            )
         low, high = (self.scale * x if self.scale else 0.0 for x in _range(self.transform))
         return min(low, high), max(low, high)
 
@@ -128,12 +134,9 @@ class Signal:
         found = FUNCTIONS[self.function].make(self.heads, self.shape, self._arguments, tokens)
         if found.shape[3:] != self.shape or found.shape[2] not in (1, self.heads):
             made = tuple(found.shape[2:])
-            raise InputError(f"signal {self.name}: {self.function} is {made} a token, the signal {self._told}")
+            own = (self.heads, *self.shape)
+            raise InputError(f"signal {self.name}: {self.function} is {made} a token, the signal {own}")
         return found
-
-    @property
-    def _told(self) -> tuple[int, ...]:
-        return (self.heads, *self.shape)
 
     @property
     def _arguments(self) -> dict[str, Any]:
@@ -171,10 +174,8 @@ def read_changes(field_name: str, given: Any) -> dict[str, dict[str, Any]]:
         }
         read = {key: checks[key](f"{where}.{key}", x) for key, x in change.items() if key in checks}
         if "arguments" in change:
-            function = read.get("function")
-            known = FUNCTIONS[function].options if function else {}
-            arguments = mapping(f"{where}.arguments", change["arguments"], known)
-            read["arguments"] = {k: known[k].check(f"{where}.arguments.{k}", x) for k, x in arguments.items()}
+            arguments = mapping(f"{where}.arguments", change["arguments"])
+            read["arguments"] = {k: number()(f"{where}.arguments.{k}", x) for k, x in arguments.items()}
         changes[name] = read
     return changes
 
@@ -187,7 +188,8 @@ def collect(declared: Iterable[Signal], changes: dict[str, dict[str, Any]], head
     """
     found: dict[str, Signal] = {}
     for signal in declared:
-        other = found.setdefault(signal.name, signal)
+        other = found.get(signal.name, signal)
+        found[signal.name] = replace(other, low=max(other.low, signal.low), high=min(other.high, signal.high))
         if other.shape != signal.shape:
             shapes = f"{other.shape} and {signal.shape}"
             raise InputError(f"signal {signal.name}: two parts need it with shapes {shapes}: change one of them")
@@ -238,6 +240,9 @@ def _check(signal: Signal, heads: int) -> None:
             raise InputError(f"{where}: a {signal.source} needs {wanted}, one of {', '.join(FUNCTIONS)}")
         if signal.function not in FUNCTIONS:
             raise unknown(f"{where}: function", signal.function, FUNCTIONS)
+        known = FUNCTIONS[signal.function].options
+        for name, x in mapping(f"{where}: arguments", signal.arguments, known).items():
+            known[name].check(f"{where}: {name}", x)
         positional = FUNCTIONS[signal.function].positional
         if positional != (signal.source == "position"):
             wanted = "position" if positional else "constant or parameter"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -27,10 +28,6 @@ class Part:
 
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        told = {name: x.to_dict() if isinstance(x, Part) else x for name, x in self.options.items()}
-        return {"kind": self.kind} | {name: list(x) if isinstance(x, tuple) else x for name, x in told.items()}
 
 
 def part(kind: str, **options: Any) -> Part:
@@ -172,8 +169,8 @@ class MixerSpec:
     @property
     def state_dim(self) -> int:
         """Dimensions of query and key after their features."""
-        named = [getattr(self, name) for name in ("query", "key") if getattr(self, name).source == "projection"]
-        sizes = {FEATURES[v.features].size(self.dim) for v in named} or {self.dim}
+        trained = [v for v in (self.query, self.key) if v.source in ("projection", "parameter")]
+        sizes = {FEATURES[v.features].size(self.dim) for v in trained} or {self.dim}
         if len(sizes) > 1:
             raise InputError(
                 f"query.features {self.query.features!r} and key.features {self.key.features!r} make "
@@ -231,7 +228,7 @@ class MixerSpec:
                 if changed:
                     told[f.name] = changed
             elif f.name in ("name", "heads", "dim", "width") or x:
-                told[f.name] = x
+                told[f.name] = copy.deepcopy(x)
         return told
 
     @staticmethod
@@ -253,6 +250,11 @@ def _vector(where: str, given: Any) -> Vector:
         for name in ("features", "norm", "scale", "imaginary"):
             if getattr(vector, name) != getattr(Vector(), name):
                 raise InputError(f"{where}.{name}: a {where} from {vector.source} is taken as it is: drop {name}")
+    unused = {"deviation": vector.source != "parameter", "function": vector.source in ("projection", "evolution")}
+    unused["arguments"] = vector.function is None
+    for name, idle in unused.items():
+        if idle and getattr(vector, name) != getattr(Vector(), name):
+            raise InputError(f"{where}.{name}: a {where} from a {vector.source} has no use for it: drop {name}")
     if vector.source == "evolution" and where != "key":
         raise InputError(f"{where}.source: only the key can come from the evolution")
     return vector

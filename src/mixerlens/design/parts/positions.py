@@ -11,11 +11,13 @@ from mixerlens.design.parts.evolution.rotation import pairs_of
 from mixerlens.design.parts.kind import Kind, Options, Sizes, table
 from mixerlens.design.signals import Signal
 from mixerlens.design.values import Option, choice, integer, number
+from mixerlens.errors import InputError
 from mixerlens.evolution.rotation import rotate
 from mixerlens.shapes import wide
 
 if TYPE_CHECKING:
     from mixerlens.design.assembly import Assembly
+    from mixerlens.design.spec import MixerSpec
 
 
 def _signals(sizes: Sizes, o: Options) -> list[Signal]:
@@ -30,6 +32,11 @@ def _turn(a: Assembly, o: Options, x: Tensor) -> Tensor:
     return rotate(x, phase, o["layout"])
 
 
+def _check(spec: MixerSpec) -> None:
+    if spec.key.source == "evolution":
+        raise InputError("positions rope: key.source evolution: what the evolution lets in is not turned: drop one")
+
+
 POSITIONS = table(
     Kind("none", "query and key know nothing of positions", lambda a, o, x: x),
     Kind(
@@ -42,5 +49,6 @@ POSITIONS = table(
             "pairs": Option(integer(none=True), None),
         },
         _signals,
+        check=_check,
     ),
 )

@@ -1,4 +1,7 @@
-"""The kinds of b_j: how strongly an impulse enters. A kind returns b (batch, time, heads), or a factor a dimension."""
+"""The kinds of b_j: how strongly an impulse enters.
+
+A kind returns one number for all tokens, (batch, time, heads), or (batch, time, heads, dim), a factor a dimension.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,6 @@ from mixerlens.shapes import spread, wide
 
 if TYPE_CHECKING:
     from mixerlens.design.assembly import Assembly
-
-
-def _number(x: float) -> Tensor:
-    return torch.full((1, 1, 1), x, dtype=torch.float64)
 
 
 def _named(name: str, says: str, **told: Any) -> Kind:
@@ -94,8 +93,8 @@ def _gate(sizes: Sizes, o: Options) -> list[Signal]:
 
 SCALINGS = table(
     Kind("one", "b = 1", lambda a, o: None),
-    Kind("constant", "b is a number", lambda a, o: _number(o["value"]), {"value": Option(number())}),
-    Kind("inverse_sqrt_dim", "b = 1 / sqrt n", lambda a, o: _number(a.dim**-0.5)),
+    Kind("constant", "b is a number", lambda a, o: o["value"], {"value": Option(number())}),
+    Kind("inverse_sqrt_dim", "b = 1 / sqrt n", lambda a, o: a.dim**-0.5),
     Kind("beta", "b_j = beta_j, the delta rule's strength", lambda a, o: a["beta"], {}, lambda s, o: [beta(s.heads)]),
     Kind(
         "implicit",

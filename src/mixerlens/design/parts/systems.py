@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from mixerlens.composition import CoefficientSum, Mixer
 from mixerlens.design.inits import constant
@@ -75,10 +76,15 @@ def _slots(a: Assembly, o: Options) -> Mixer:
     return a.dynamics(torch.softmax(scores, -1), written.to(a.dtype))
 
 
+WEIGHTS = ("beta", "step", "input_gate")  # of the tokens in the least-squares fit
+
+
 def _needs_scalar(spec: MixerSpec) -> None:
-    if spec.evolution.kind != "scalar" or spec.scaling.kind == "one" or spec.support.kind != "causal":
+    fits = spec.evolution.kind == "scalar" and spec.scaling.kind in WEIGHTS and spec.support.kind == "causal"
+    if not fits:
         told = f"evolution {spec.evolution.kind}, scaling {spec.scaling.kind}, support {spec.support.kind}"
-        raise InputError(f"system ridge: {told}: it needs evolution scalar, a scaling such as beta, and support causal")
+        wanted = f"evolution scalar, scaling {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}, and support causal"
+        raise InputError(f"system ridge: {told}: it needs {wanted}")
 
 
 def _ridge_signals(sizes: Sizes, o: Options) -> list[Signal]:
@@ -88,7 +94,7 @@ def _ridge_signals(sizes: Sizes, o: Options) -> list[Signal]:
 
 def _ridge(a: Assembly, o: Options) -> Mixer:
     b = a.scaling()
-    assert b is not None
+    assert isinstance(b, Tensor)
     b = b.expand(-1, a.time, -1)
     log = torch.log(a.decay().factor) if a.decay().log is None else a.decay().log
     assert log is not None
