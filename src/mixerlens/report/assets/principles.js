@@ -115,7 +115,7 @@ function principleDots(spec, wide) {
 
 function principleCharts() {
   for (const box of document.querySelectorAll("[data-principle]")) {
-    const wide = Math.max(280, Math.min(560, box.clientWidth || 400)), spec = page.principles[box.dataset.principle];
+    const wide = Math.max(280, Math.min(760, box.clientWidth || 400)), spec = page.principles[box.dataset.principle];
     if (box.dataset.wide === String(wide)) continue;
     box.dataset.wide = wide;
     box.replaceChildren((spec.kind === "Lines" ? principleLines : principleDots)(spec, wide));
