@@ -13,19 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .keyed import Keyed, KeyedOptions
 from .sampling import distinct, seen_before, shifted
-from .task import IGNORED, Chance, Drawn, Options, Split, Task
+from .task import IGNORED, Chance, Drawn, Split
 
 __all__ = ["FuzzyRecall", "FuzzyRecallOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FuzzyRecallOptions(Options):
+class FuzzyRecallOptions(KeyedOptions):
     """vocabulary: one token of padding, half of the others keys. length: tokens that the model reads. key_size,
     value_size: the most tokens of a key and of a value. next_token: as for recall."""
 
-    vocabulary: int = 16
-    length: int = 128
     key_size: int = 3
     value_size: int = 3
     next_token: bool = True
@@ -47,22 +46,10 @@ class FuzzyRecallOptions(Options):
         )
 
 
-class FuzzyRecall(Task[FuzzyRecallOptions]):
+class FuzzyRecall(Keyed[FuzzyRecallOptions]):
     """Every token of a value is an answer wherever its key comes again."""
 
     name = "fuzzy_recall"
-
-    @property
-    def vocabulary(self) -> int:
-        return self.options.vocabulary
-
-    @property
-    def keys(self) -> range:
-        return range((self.vocabulary - 1) // 2)
-
-    @property
-    def values(self) -> range:
-        return range(len(self.keys), self.vocabulary - 1)
 
     @property
     def padding(self) -> int:

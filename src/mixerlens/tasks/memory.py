@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .keyed import Keyed, KeyedOptions
 from .task import IGNORED, Chance, Drawn, Options, Split, Task
 
 __all__ = ["Compression", "CompressionOptions", "Memorization", "MemorizationOptions"]
@@ -58,7 +59,7 @@ class Compression(Task[CompressionOptions]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemorizationOptions(Options):
+class MemorizationOptions(KeyedOptions):
     """vocabulary: the last token asks, half of the others are keys. dictionary: the seed of the fixed dictionary."""
 
     vocabulary: int = 256
@@ -72,22 +73,10 @@ class MemorizationOptions(Options):
         self.fits(self.length % 2 == 0, f"length must be even, a key and a question each, not {self.length}")
 
 
-class Memorization(Task[MemorizationOptions]):
+class Memorization(Keyed[MemorizationOptions]):
     """No sequence tells a value: the dictionary, one to one, is the same in all splits and for all data seeds."""
 
     name = "memorization"
-
-    @property
-    def vocabulary(self) -> int:
-        return self.options.vocabulary
-
-    @property
-    def keys(self) -> range:
-        return range((self.vocabulary - 1) // 2)
-
-    @property
-    def values(self) -> range:
-        return range(len(self.keys), self.vocabulary - 1)
 
     @cached_property
     def dictionary(self) -> np.ndarray:

@@ -13,20 +13,19 @@ from typing import TypeVar
 
 import numpy as np
 
+from .keyed import Keyed, KeyedOptions
 from .sampling import seen_before, shifted
-from .task import IGNORED, Chance, Drawn, Options, Split, Task
+from .task import IGNORED, Chance, Drawn, Split
 
 __all__ = ["NoisyRecall", "NoisyRecallOptions", "Recall", "RecallOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecallOptions(Options):
+class RecallOptions(KeyedOptions):
     """vocabulary: half keys, half values (one more of these where it is odd). length: tokens of the sequence as it is
     written; the model reads all but the last. next_token: the training split asks for every next token, as published;
     the others, and training without it, for answers alone."""
 
-    vocabulary: int = 16
-    length: int = 128
     next_token: bool = True
     examples: int | None = 12_800
 
@@ -58,7 +57,7 @@ class NoisyRecallOptions(RecallOptions):
 R = TypeVar("R", bound=RecallOptions)
 
 
-class _Pairs(Task[R]):
+class _Pairs(Keyed[R]):
     """Keys and values of one token each, some pairs replaced by noise."""
 
     @property
@@ -66,20 +65,8 @@ class _Pairs(Task[R]):
         return 0.0
 
     @property
-    def noise_vocabulary(self) -> int:
+    def special(self) -> int:
         return 0
-
-    @property
-    def vocabulary(self) -> int:
-        return self.options.vocabulary
-
-    @property
-    def keys(self) -> range:
-        return range((self.vocabulary - self.noise_vocabulary) // 2)
-
-    @property
-    def values(self) -> range:
-        return range(len(self.keys), self.vocabulary - self.noise_vocabulary)
 
     def time(self, split: Split) -> int:
         return self.options.length - 1
@@ -129,5 +116,5 @@ class NoisyRecall(_Pairs[NoisyRecallOptions]):
         return self.options.noise
 
     @property
-    def noise_vocabulary(self) -> int:
+    def special(self) -> int:
         return self.options.noise_vocabulary
