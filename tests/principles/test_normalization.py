@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +87,23 @@ def test_products_that_overflow_and_gates_that_close():
     assert float(principles.lyapunov(CoefficientDynamics(one, one, shut))) == -math.inf
     written = principles.normalization(CoefficientDynamics(one[:, :9], one[:, :9], shut)).to_json()
     assert written["exponent"] == [None] and json.dumps(written, allow_nan=False)
+
+
+@pytest.mark.parametrize(("dim", "block", "time"), [(12, 1, 9), (12, 1, 30), (12, 3, 4), (12, 3, 5), (4, 4, 6)])
+def test_a_register_keeps_what_has_not_left_it(dim, block, time):
+    d = CoefficientDynamics(vectors(1, time, 1, dim), vectors(1, time, 1, dim), evolution.Shift(block))
+    found = principles.normalization(d)
+    one = np.eye(dim, k=-block)
+    size = np.linalg.norm(np.linalg.matrix_power(one, time - 1), 2)
+    assert float(found.exponent) == (0 if size else -math.inf) and float(found.radius) == 0
+    assert float(found.norm) == np.linalg.norm(one, 2)
+
+
+def test_large_states_are_followed_as_far_as_it_is_paid(monkeypatch):
+    monkeypatch.setattr(sys.modules["mixerlens.principles.normalization"], "WORK", 32 * 8**3)
+    half = evolution.Dense(0.5 * torch.eye(8, dtype=torch.float64))
+    found = principles.normalization(CoefficientDynamics(vectors(1, 90, 1, 8), vectors(1, 90, 1, 8), half))
+    assert found.exponent_tokens == 32 and float(found.exponent) == pytest.approx(math.log(0.5), rel=1e-12)
 
 
 def test_a_radius_below_one_does_not_bound_the_product():

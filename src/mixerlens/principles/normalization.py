@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.evolution import Delta, Diagonal, Identity, Rotation, Scalar
+from mixerlens.evolution import Delta, Diagonal, Identity, Rotation, Scalar, Shift
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumFloor
 from mixerlens.principles.parts import MATRICES, matrices, one_run, spaced, spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
@@ -19,6 +19,7 @@ from mixerlens.principles.zeros import real_roots
 from mixerlens.readout import Polynomial, Relu, Sigmoid
 from mixerlens.shapes import spread
 
+WORK = 1 << 34  # multiplications that a product may cost
 BETWEEN = 8  # tokens from one QR to the next
 SLAB = 256  # tokens whose eigenvalues are looked at together
 
@@ -131,8 +132,8 @@ def normalization(
 ) -> NormalizationPrinciple:
     """Principle 6: G(T) from one streamed pass over all rows, the top Lyapunov exponent and the norms of the A_t.
 
-    longest: tokens over which a product without closed form is followed. most_matrices: tokens whose dense A_t is
-    looked at, where its norm has no closed form.
+    longest: tokens over which a product without closed form is followed, fewer where a state is large.
+    most_matrices: tokens whose dense A_t is looked at, where its norm has no closed form.
 
     Raises InputError for what is no mixer or a sequence that is not there.
     """
@@ -141,7 +142,8 @@ def normalization(
     lengths = _lengths(d.time) if d.support.causal else (d.time,)
     highest = row_mass.cummax(-1).values
     mass = highest[:, [t - 1 for t in lengths]]
-    followed = d if d.time <= longest or _closed(d) else d.select_tokens(0, longest)
+    longest = min(longest, max(BETWEEN, WORK // (d.heads * d.dim**3)))
+    followed = d if d.time <= longest or _summed(d) else d.select_tokens(0, longest)
     exponent = lyapunov(followed)
     norm, radius, norm_tokens = _norms(d, most_matrices)
     return NormalizationPrinciple(
@@ -169,6 +171,8 @@ def lyapunov(d: CoefficientDynamics) -> Tensor:
     steps = d.time - 1
     if steps < 1 or isinstance(d.evolution, Identity) or not d.support.causal:
         return torch.zeros(d.heads, dtype=torch.float64)
+    if isinstance(d.evolution, Shift):  # an isometry of what has not left the register yet
+        return torch.full((d.heads,), 0.0 if steps * d.evolution.block < d.dim else -torch.inf, dtype=torch.float64)
     if isinstance(d.evolution, Scalar | Diagonal | Rotation):
         return _sum_of_logs(d) / steps
     basis = torch.eye(d.dim, dtype=_wide(d.dtype)).expand(1, d.heads, d.dim, d.dim)
@@ -201,7 +205,10 @@ def _norms(d: CoefficientDynamics, most: int) -> tuple[Tensor, Tensor, int]:
     if d.time < 2 or isinstance(d.evolution, Identity) or not d.support.causal:
         one = torch.ones(d.heads, dtype=torch.float64)
         return one, one, max(d.time - 1, 0)
-    if _closed(d):
+    if isinstance(d.evolution, Shift):
+        norm = torch.full((d.heads,), float(d.dim > d.evolution.block), dtype=torch.float64)
+        return norm, torch.zeros_like(norm), d.time - 1
+    if _normal(d):
         largest = torch.zeros(d.heads, dtype=torch.float64)
         for lo in range(1, d.time, SLAB):
             values = d.evolution.eigenvalues(lo, min(lo + SLAB, d.time))[0].abs().amax((0, -1))
@@ -214,7 +221,12 @@ def _norms(d: CoefficientDynamics, most: int) -> tuple[Tensor, Tensor, int]:
     return norm, torch.linalg.eigvals(a).abs().amax((-2, -1)), len(tokens)
 
 
-def _closed(d: CoefficientDynamics) -> bool:
+def _summed(d: CoefficientDynamics) -> bool:
+    """The norm of the product has a closed form, or is a sum of logarithms."""
+    return isinstance(d.evolution, Identity | Scalar | Diagonal | Rotation | Shift)
+
+
+def _normal(d: CoefficientDynamics) -> bool:
     """Every A_t is normal, and its eigenvalues are at hand in closed form."""
     symmetric = isinstance(d.evolution, Delta) and not d.evolution.is_complex
     return symmetric or isinstance(d.evolution, Identity | Scalar | Diagonal | Rotation)

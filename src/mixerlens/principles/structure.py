@@ -26,7 +26,7 @@ from mixerlens.evolution import (
 from mixerlens.principles.parts import MATRICES, keys, matrices, one_run, spaced, spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
 
-LARGEST = 1024  # dimensions of a state whose dense A_t are looked at
+LARGEST = 512  # dimensions of a state whose dense A_t are looked at
 PLAIN = 1e-6  # radians: a phase nearer to 0 or pi is none
 BOOKS = (Fenwick, Momentum, ReadBeforeWrite, Shift, Trapezoid, Unipotent)
 FLAT = 1e-12  # of |A_t|: a part of A_t below it is rounding
@@ -145,7 +145,7 @@ def structure(mixer: Any, *, sequence: int = 0, most: int = 64) -> StructurePrin
     most: evenly spaced tokens whose dense A_t are looked at, fewer where their numbers would not fit.
 
     Raises InputError for what is no mixer or a sequence that is not there, UnsupportedError for a state of more than
-    1024 numbers (a shift register as long as the sequence), whose A_t are not held dense.
+    512 numbers (a shift register as long as the sequence), whose A_t are not held dense.
     """
     d = one_run(mixer, sequence)
     if d.dim > LARGEST:

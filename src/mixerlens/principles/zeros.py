@@ -151,6 +151,11 @@ def random_keys(dim: int, rule: Rule, counts: tuple[int, ...], trials: int, seed
     found = []
     for count in counts:
         drawn = torch.randn(trials, count, dim, dtype=torch.float64, generator=draw)
+        if rule == "hyperplane":  # in general position the first dim others span all that the others span
+            basis = torch.linalg.qr(drawn[:, 1 : dim + 1].mT).Q
+            rest = drawn[:, 0] - (basis @ (basis.mT @ drawn[:, 0, :, None]))[..., 0]
+            found.append(int((rest.norm(dim=-1) > INSIDE * drawn[:, 0].norm(dim=-1)).sum()))
+            continue
         found.append(sum(keeps_alone(keys, 0, rule, list(range(1, count))) for keys in drawn))
     return tuple(found)
 
