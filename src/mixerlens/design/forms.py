@@ -99,8 +99,10 @@ def forms(
     x = x.detach().double()
     chunked, gradient, recurrent = [], [], []
     for n in lengths:
-        y, dense = double(x[:, :n]).detach(), double.dense(x[:, :n]).detach()
-        chunked.append(_error(y, dense))
+        dense = double.dense(x[:, :n]).detach()
+        trained = double(x[:, :n]).detach()
+        with torch.no_grad():  # where another algorithm may be the cheapest
+            chunked.append(max(_error(trained, dense), _error(double(x[:, :n]), dense)))
         gradient.append(_gradient_error(double, x[:, :n]))
         if double.recurrent:
             recurrent.append(_error(token_by_token(double, x[:, :n]), dense))
@@ -128,7 +130,8 @@ def _lengths(mixer: Mixer) -> tuple[int, ...]:
 
 def _error(found: Tensor, wanted: Tensor) -> float:
     size = float(wanted.abs().max())
-    return float((found - wanted).abs().max()) / size if size else float(found.abs().max())
+    error = float((found - wanted).abs().max())
+    return math.inf if math.isnan(error) else error / (size or 1.0)
 
 
 def _gradient_error(mixer: Mixer, x: Tensor) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mixerlens.composition import Mixer as Dynamics
-from mixerlens.design.acting import act
+from mixerlens.design.acting import act, multiplied, multiplies
 from mixerlens.design.assembly import Assembly, assemble
 from mixerlens.design.chained import CHAINED, chained
 from mixerlens.design.recurrent import Held, advance, has_recurrence, in_unit, refusal, rescaled
@@ -198,14 +198,18 @@ class Mixer(nn.Module):
 
     def _finish(self, y: Tensor, signals: dict[str, Tensor]) -> Tensor:
         """(batch, time, heads * micro_steps, width) -> (batch, time, features)."""
+        return self._out(self._together(y), signals)
+
+    def _together(self, x: Tensor) -> Tensor:
+        """The sum of each head's micro-steps."""
+        steps = self.spec.micro_steps
+        return x if steps == 1 else x.unflatten(2, (self.spec.heads, steps)).sum(3)
+
+    def _out(self, y: Tensor, signals: dict[str, Tensor]) -> Tensor:
+        """(batch, time, heads, width) -> (batch, time, features)."""
         spec = self.spec
-
-        def together(x: Tensor) -> Tensor:
-            return x if spec.micro_steps == 1 else x.unflatten(2, (spec.heads, spec.micro_steps)).sum(3)
-
-        y = together(y)
         if spec.skip:
-            v = together(signals["value"])
+            v = self._together(signals["value"])
             y = y + signals["skip"].unsqueeze(-1) * v.repeat_interleave(spec.heads // v.shape[2], 2)
         if self.norm_weight is not None:
             y = _normed(y, spec.norm.kind, spec.norm.options["epsilon"]) * self.norm_weight
@@ -220,7 +224,11 @@ class Mixer(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
         """By the library's chunked algorithms: beyond a chunk no L x L where there is a finite state."""
-        return self._by(x, self.equation)
+        if not torch.is_grad_enabled() or not multiplies(self.spec):
+            return self._by(x, self.equation)
+        signals = self.signals(x)
+        assembly = Assembly(self.spec, signals, length=x.shape[1])
+        return self._out(multiplied(assembly, self._value(signals, x)), signals)
 
     def dense(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
         """The equation itself, token by token and in float64, with all of alpha: what the other forms are held to."""
