@@ -64,3 +64,13 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("127.0.0.1:1", "refused"), ("head", "write local, auto or host:port"), ("auto", "")]
+)
+def test_an_address_where_no_cluster_answers_is_refused_soon(own, tmp_path, address, said):
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=f"no Ray cluster at {address}: .*{said}"):
+        Sweep(configs(1), tmp_path, run=quick).run("ray", address=address)
+    assert time.monotonic() - begun < 30 and not own.is_initialized()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +144,16 @@ def test_without_accelerate_the_extra_is_named(monkeypatch):
         train(small())
 
 
-def test_a_task_that_there_is_not_is_refused():
+def test_a_task_that_there_is_not_and_options_that_are_not_complete_are_refused():
     with pytest.raises(InputError, match="'poetry' is no task"):
         train(RunConfig("own", (SPEC,), "poetry"))
+    with pytest.raises(InputError, match=r"options of recall: .*vocabulary.* missing"):
+        train(RunConfig("own", (SPEC,), "recall", {"length": 8}))
+
+
+def test_the_state_is_what_the_layers_carry_and_missing_where_it_grows():
+    """4 x 4 numbers a head in float64; the convolutions keep three tokens of 2 heads x 3 vectors x 4 in float32."""
+    plain = preset("linear_attention", heads=2, dim=4, width=4)
+    assert train(replace(small(steps=1), layers=(plain, SPEC))).state_bytes == 2 * (2 * 16 * 8) + 3 * 24 * 4
+    softmax = preset("softmax_attention", heads=2, dim=4, width=4)
+    assert train(replace(small(steps=1), layers=(plain, softmax))).state_bytes is None

@@ -132,13 +132,10 @@ def _show(summary: Summary) -> None:
             if (cell := summary.cell(spec, task)) is not None:
                 shown.add_row(*_row(summary, cell, summary.difference(spec, first, task)))
     show(shown)
-    parameters = ", ".join(
-        f"{spec}: {cell.parameters:,} parameters, "
-        + ("no finite state" if cell.state_bytes is None else f"state of {cell.state_bytes:,} bytes")
-        for spec in summary.specs
-        if (cell := next((each for each in summary.cells if each.spec == spec), None)) is not None
-    )
-    show(parameters)
+    for spec in summary.specs:
+        if (cell := next((each for each in summary.cells if each.spec == spec), None)) is not None:
+            state = "no finite state" if cell.state_bytes is None else f"a state of {cell.state_bytes:,} bytes"
+            show(f"{spec}: {cell.parameters:,} parameters on {cell.task}, {state}")
     for cell in summary.cells:
         if cell.diverged:
             told = f"{cell.diverged} of {len(cell.seeds)} runs diverged; the best look before it counts"

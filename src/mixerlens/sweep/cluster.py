@@ -7,6 +7,7 @@ came twice would have the same id and be the same row.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from .engines import ATTEMPTS, Failure, Outcome, Run, Started, attempt
 
 __all__ = ["on_ray"]
 
+KNOCK = 10  # seconds
 STORE_BYTES = 80 << 20  # rows are small: little more than the least Ray allows
 
 
@@ -80,8 +82,10 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address != "local":
         try:
+            if address != "auto":
+                _answers(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster at {address}: {_first_line(error)}") from error
         return
     before = os.environ.get("PYTHONPATH")
@@ -93,6 +97,15 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
         del os.environ["PYTHONPATH"]
         if before is not None:
             os.environ["PYTHONPATH"] = before
+
+
+def _answers(address: str) -> None:
+    """Ray itself would knock for many minutes. Raises OSError or ValueError where nobody opens."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ValueError("write local, auto or host:port")
+    with socket.create_connection((host, int(port)), timeout=KNOCK):
+        pass
 
 
 def _fetch(ray: Any, reference: Any) -> Outcome:

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -35,12 +36,16 @@ REFUSED = (InputError, torch.linalg.LinAlgError)
 def build(config: RunConfig) -> tuple[Task[Any], nn.Module]:
     """The task of a run and its model, with the weights drawn from the run's seed.
 
-    Raises InputError for a task, an option or a specification that cannot be built.
+    Raises InputError for a task, an option or a specification that cannot be built, and for options that are not
+    complete: a run would then depend on what the others are by default.
     """
     from .. import tasks
     from ..design.model import ModelConfig, SequenceModel
 
-    task = tasks.make(config.task, **config.options)  # every option is given: no preset matters
+    task = tasks.make(config.task, **config.options)
+    missing = asdict(task.options).keys() - config.options.keys()
+    if missing:
+        raise InputError(f"options of {config.task}: {', '.join(sorted(missing))} missing; a run gives all of them")
     shape = ModelConfig(
         vocabulary=task.vocabulary,
         channels=task.channels,
@@ -226,13 +231,14 @@ def _order(look: dict[str, Any]) -> tuple[int, float]:
     return look["correct"], -look["loss"] if math.isfinite(look["loss"]) else -math.inf
 
 
-@torch.no_grad()
 def _state_bytes(model: Any) -> int | None:
     """What the mixers carry from token to token for one sequence; None where one of them has no finite recurrence."""
-    if not model.recurrent:
-        return None
+    from ..design.cost import cost
+
     total = 0
     for layer in model.layers:
-        _, state = layer.mixer.step(torch.zeros(1, model.config.features), layer.mixer.initial_state(1))
-        total += sum(tensor.numel() * tensor.element_size() for tensor in state.tensors)
+        own = cost(layer.mixer, model.config.features, length=2).state_bytes
+        if own is None:
+            return None
+        total += own
     return total
