@@ -51,8 +51,9 @@ def test_a_changed_file_is_checked(mixerlens, tmp_path):
     assert found["specification"]["scaling"] == {"kind": "step"}
     assert found["signals"]["step"]["low"] == 0
     assert found["forms"]["agree"] and max(found["forms"]["chunked"]) < 1e-10
+    assert found["cost"]["features"] == 8 and found["cost"]["state"] > 0
     shown = mixerlens("design", str(path), "--check", "--features", "8")
-    assert "every form agrees" in shown.stdout
+    assert "every form agrees" in shown.stdout and "parameters on tokens of 8; a state of" in shown.stdout
 
 
 def test_a_file_can_be_looked_at(mixerlens, tmp_path):

@@ -12,11 +12,12 @@ import typer
 from ..errors import InputError
 from ..files import check_writable, write_whole
 from .options import Json, Output
-from .output import print_json, progress, show, table, to_json_text
+from .output import plain, print_json, progress, show, table, to_json_text
 
 if TYPE_CHECKING:
     from ..design import MixerSpec
 
+LENGTH = 256  # tokens of the parallel form whose operations are counted
 ACTIONS = {"list": (0, 0), "show": (1, 1), "parts": (0, 1), "look": (1, 1)}  # names they take
 
 
@@ -170,13 +171,14 @@ def _check(spec: MixerSpec, features: int, quiet: bool) -> dict[str, Any]:
     """The forms and the cost of a mixer on tokens of this width."""
     import torch
 
-    from ..design.forms import forms
-    from ..design.mixer import Mixer
+    from ..design import Mixer, cost, forms
 
     torch.set_num_threads(1)  # the sequences are short
     with progress(not quiet) as display:
-        display.add_task(f"forms of {spec.name}", total=None)
-        return {"forms": forms(Mixer(spec, features, seed=0)).to_json()}
+        display.add_task(f"forms of {plain(spec.name)}", total=None)
+        mixer = Mixer(spec, features, seed=0)
+        length = LENGTH if mixer.longest is None else min(LENGTH, mixer.longest)
+        return {"forms": forms(mixer).to_json(), "cost": cost(mixer, length=length).to_json()}
 
 
 def _tables(spec: MixerSpec, result: dict[str, Any]) -> list[Any]:
@@ -200,11 +202,22 @@ def _tables(spec: MixerSpec, result: dict[str, Any]) -> list[Any]:
     return [parts, needs, *_verdict(result)]
 
 
+def _operations(counted: dict[str, float]) -> str:
+    return f"{counted['products'] + counted['rest']:.3g}"
+
+
 def _verdict(result: dict[str, Any]) -> list[str]:
     if "forms" not in result:
         return []
-    found = result["forms"]
-    lines = []
+    found, price = result["forms"], result["cost"]
+    kept = f"a state of {price['state']} numbers, {price['state_bytes']} bytes"
+    if price["state"] is None:
+        kept = f"{price['grows_bytes']} bytes more to keep with every token"
+    lines = [
+        f"{price['parameters']} parameters on tokens of {price['features']}; {kept}",
+        f"operations a token: {_operations(price['parallel'])} in parallel over {price['length']} tokens"
+        + (f", {_operations(price['step'])} token by token" if price["step"] else ""),
+    ]
     for form in ("chunked", "gradient", "recurrent"):
         if found[form] is not None:
             worst = max(found[form])

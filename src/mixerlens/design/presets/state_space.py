@@ -127,15 +127,16 @@ STATE_SPACE: dict[str, dict[str, Any]] = {
     },
     "long_convolution": CHANNEL
     | {
-        "dim": 1024,
-        "query": Vector(source="parameter", deviation=0.03),
+        "dim": 256,
+        "query": Vector(source="parameter", deviation=0.06),
         "key": FIRST,
         "evolution": part("register"),
     },
     "hyena": CHANNEL
     | {
-        "dim": 1024,
-        "query": Vector(source="parameter", gate="number", deviation=0.03),
+        "heads": 16,
+        "dim": 256,
+        "query": Vector(source="parameter", gate="number", deviation=0.06),
         "key": FIRST,
         "evolution": part("register"),
         "scaling": part("input_gate"),
