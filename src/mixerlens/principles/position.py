@@ -145,7 +145,7 @@ def position(
         row=row,
         seen=len(seen),
         silent=few,
-        meaning=_meaning(largest, inert, still, len(seen)),
+        meaning=_meaning(change, inert, still, len(seen)),
         conditions=(
             Condition("A_t = I at every token", bool((distance <= NOTHING).all()), f"{told} evolution"),
             Condition(
@@ -194,9 +194,11 @@ def _distance(d: CoefficientDynamics) -> Tensor:
     return torch.linalg.matrix_norm(a - unit).amax(-1) / d.dim**0.5
 
 
-def _meaning(largest: Tensor, inert: Tensor, still: bool, seen: int) -> str:
-    told = f"Orders of the {seen} tokens before it change the last output by at most "
-    told += f"{spread_text(largest, least=NOTHING)} of its size"
+def _meaning(change: Tensor, inert: Tensor, still: bool, seen: int) -> str:
+    told = (
+        f"Of {change.shape[-1]} other orders of the {seen} tokens before, the one that matters most changes the last "
+    )
+    told += f"output by {spread_text(change.amax(-1), least=NOTHING)} of its size"
     if still:
         return f"{told}: A_t = I, the row sees a set."
     if bool(inert.all()):

@@ -213,7 +213,7 @@ def selectivity(
         query_norm=queries(whole).norm(dim=-1).median(-1).values,
         forgotten=forgotten,
         silent="" if kind else f"the zero set of {d.readout!r} is not known here",
-        meaning=_meaning(kind, zeroable, d.time, share, forgotten),
+        meaning=_meaning(kind, zeroable, d.time, factors, share, forgotten),
         conditions=_conditions(d, kind, directions, whole),
     )
 
@@ -303,15 +303,15 @@ def _conditions(
     )
 
 
-def _meaning(kind: str | None, zeroable: Tensor, count: int, share: Tensor, forgotten: Tensor) -> str:
+def _meaning(
+    kind: str | None, zeroable: Tensor, count: int, factors: Sequence[float], share: Tensor, forgotten: Tensor
+) -> str:
+    gates = f"gates have zeroed {spread_text(100 * forgotten)} % of the last {count} keys"
     if kind is None:
-        return f"Gates have zeroed {spread_text(100 * forgotten)} % of the last {count} keys."
-    told = (
-        f"One query can zero {spread_text(zeroable)} of {count} keys (in general position) while it keeps another: "
-        f"{WORDS[kind]}."
-    )
-    ends = f"{spread_text(share[:, 0])} to {spread_text(share[:, -1])}"
+        return f"{gates[0].upper()}{gates[1:]}."
+    general = " in general position" if kind in ("hyperplane", "level") else ""
+    first, last = (f"{spread_text(share[:, k])} for queries {factors[k]:g} times as long" for k in (0, -1))
     return (
-        f"{told} The largest coefficient of a row holds {ends} of its mass, from the shortest to the longest query; "
-        f"gates have zeroed {spread_text(100 * forgotten)} % of the keys."
+        f"One query can zero {spread_text(zeroable)} of {count} keys{general} while it keeps another: {WORDS[kind]}. "
+        f"Share of a row on its largest coefficient: {first}, {last}; {gates}."
     )
