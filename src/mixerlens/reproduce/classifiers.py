@@ -61,8 +61,8 @@ QUICK = {
     "PigCVP": Recipe(steps=300, batch=16),
     "mnist": Recipe(steps=600, batch=32, most_held=250),
 }
-# long sets of scale quick: the variants that a verdict takes alone, and so many of the seeds
-LONG = {"PigCVP": 3, "mnist": 1}
+# long sets of scale quick: the variants that a verdict takes alone
+LONG = ("PigCVP", "mnist")
 JUDGED = (*CORE, "identity, last step")
 _LARGE = Recipe(steps=4000, batch=64, features=64, rate=4e-3, looks=40, patience=12)
 FULL = {
@@ -90,7 +90,7 @@ def check(name: str, folder: str | None) -> None:
 def cells(scale: str, sets: Sequence[str], seeds: Sequence[int], folder: str | None = None) -> list[Cell]:
     """Every baseline and variant of every set: what says most first, so that a run cut short says something.
 
-    A long set of scale quick (`LONG`) has its main variants only, for the first of the seeds.
+    A long set of scale quick (`LONG`) has its main variants only.
     """
     found = []
     for name in sets:
@@ -105,7 +105,7 @@ def cells(scale: str, sets: Sequence[str], seeds: Sequence[int], folder: str | N
         for seed in seeds
         for variant in some
         for name in sets
-        if scale != "quick" or name not in LONG or (variant in JUDGED and seed in seeds[: LONG[name]])
+        if scale != "quick" or name not in LONG or variant in JUDGED
     ):
         chosen, recipe = VARIANTS[variant], RECIPES[scale][name]
         settings = {"scale": scale, **recipe.to_json(), "options": chosen.options, "frozen": chosen.frozen}
