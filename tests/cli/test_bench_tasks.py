@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 import time
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+import mixerlens.cli.bench_tasks as verb_module
 from mixerlens.sweep import read, sweep
+from mixerlens.sweep.summary import Cell, Difference, Summary
 from mixerlens.sweep.training import train
+from sweep.doubles import result
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 SMALL = "--task-option length=8 --steps 3 --batch 4 --features 8 --looks 1 --held 8 --tested 40"
 RUN = f"bench-tasks linear_attention retnet --tasks recall --seeds 0,1 --grid lr=1e-3,1e-2 {SMALL}".split()
@@ -35,7 +43,7 @@ def test_a_sweep_its_table_json_and_figure(mixerlens, tmp_path):
     # the second call computes nothing, and shows the same
     shown = mixerlens(*RUN, "-o", tmp_path / "out", "--stored")
     assert shown.exit_code == 0 and "8 of 8 runs are stored" in shown.stdout
-    for words in ("recall", "retnet", "chosen", "less linear_attention", "0.125", "parameters"):
+    for words in ("recall", "retnet", "chosen", "less", "0.125", "parameters"):
         assert words in shown.stdout, words
     assert f"{told['cells'][1]['mean']:.3f}" in shown.stdout
     assert json.loads(mixerlens(*RUN, "-o", tmp_path / "out", "--json").stdout) == told
@@ -120,3 +128,34 @@ def test_without_ray_the_extra_is_named(mixerlens, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     found = mixerlens(*RUN, "-o", tmp_path, "--engine", "ray")
     assert found.exit_code == 2 and "pip install 'mixerlens[scale]'" in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_the_pages_command_is_the_one_its_numbers_are_of(mixerlens, tmp_path, monkeypatch):
+    """Its runs are planned and built as they stand there; the training itself is left out."""
+    page = (DOCS / "bench-tasks.md").read_text(encoding="utf-8")
+    block = page[page.index("    mixerlens bench-tasks") :]
+    words = shlex.split(block[: block.index("\n\n")].replace("\\\n", " "))
+    monkeypatch.chdir(DOCS.parent)
+    monkeypatch.setattr(sweep, "train", result)
+    place = words.index("--figure")
+    found = mixerlens(*words[1:place], "-o", tmp_path, "--json")
+    assert found.exit_code == 0, found.stderr
+    planned, told = json.loads(found.stdout), json.loads((DOCS / "bench-tasks.json").read_text(encoding="utf-8"))
+    for name in ("specs", "tasks", "seeds", "grid", "recipe", "runs", "missing"):
+        assert planned[name] == told[name], name
+    assert words[place + 1] == "docs/bench-tasks.png" and (DOCS / "bench-tasks.png").exists()
+
+
+def test_the_pages_tables_are_its_numbers(capsys, monkeypatch):
+    told = json.loads((DOCS / "bench-tasks.json").read_text(encoding="utf-8"))
+    parts = {
+        name: [kind(**{f.name: row[f.name] for f in fields(kind)}) for row in told[name]]
+        for name, kind in (("cells", Cell), ("differences", Difference))
+    }
+    names = {f.name for f in fields(Summary)} - parts.keys()
+    monkeypatch.setenv("COLUMNS", "100")
+    verb_module._show(Summary(**{name: told[name] for name in names}, **parts))
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    page = [line[4:] for line in (DOCS / "bench-tasks.md").read_text(encoding="utf-8").splitlines()]
+    start = page.index(shown[0])
+    assert page[start : start + len(shown)] == shown

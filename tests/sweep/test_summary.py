@@ -71,7 +71,7 @@ def test_json_says_everything_and_numbers_that_are_none_are_null():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["measure"] == "Summary" and found["missing"] == ["b seed 1"]
     assert [cell["diverged"] for cell in found["cells"]] == [1, 0] and found["cells"][0]["above_chance"] is True
-    assert found["differences"][0]["verdict"] == "no difference"
+    assert found["differences"][0]["verdict"] == "undecided"
 
 
 def test_the_figure_shows_every_cell_and_is_the_same_bytes_again(tmp_path):

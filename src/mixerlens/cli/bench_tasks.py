@@ -14,7 +14,7 @@ from .output import plain, print_json, progress, show, table
 
 if TYPE_CHECKING:
     from ..sweep import Finished, Sweep
-    from ..sweep.summary import Cell, Difference, Summary
+    from ..sweep.summary import Summary
 
 
 def bench_tasks(
@@ -122,16 +122,22 @@ def _run(sweep: Sweep, engine: str, workers: int | None, address: str | None, js
 
 
 def _show(summary: Summary) -> None:
-    first, *others = summary.specs
-    columns = ["task", "model", "accuracy", "95 % interval", "chance", *(["chosen"] if summary.grid else [])]
-    if others:
-        columns += [f"less {first}", "its interval"]
-    shown = table("test accuracy, mean over seeds", *columns, right=("accuracy", "chance", f"less {first}"))
+    columns = ("task", "model", "accuracy", "95 % interval", "chance", *(["chosen"] if summary.grid else []))
+    shown = table("test accuracy, mean over seeds", *columns, right=("accuracy", "chance"))
     for task in summary.tasks:
         for spec in summary.specs:
             if (cell := summary.cell(spec, task)) is not None:
-                shown.add_row(*_row(summary, cell, summary.difference(spec, first, task)))
+                chosen = ", ".join(f"{name} {value:g}" for name, value in cell.point.items())
+                row = [task, spec, f"{cell.mean:.3f}", f"{cell.low:.3f} to {cell.high:.3f}", f"{cell.chance:.3f}"]
+                shown.add_row(*row, *([chosen] if summary.grid else []))
     show(shown)
+    if summary.differences:
+        title = "differences on the same seeds; each interval is for its pair alone"
+        shown = table(title, "task", "model", "less", "difference", "95 % interval", "", right=("difference",))
+        for each in summary.differences:
+            between = f"{each.low:+.3f} to {each.high:+.3f}"
+            shown.add_row(each.task, each.spec, each.other, f"{each.mean:+.3f}", between, each.verdict)
+        show(shown)
     for spec in summary.specs:
         if (cell := next((each for each in summary.cells if each.spec == spec), None)) is not None:
             state = "no finite state" if cell.state_bytes is None else f"a state of {cell.state_bytes:,} bytes"
@@ -140,18 +146,7 @@ def _show(summary: Summary) -> None:
         if cell.diverged:
             told = f"{cell.diverged} of {len(cell.seeds)} runs diverged; the best look before it counts"
             show(f"{cell.spec} on {cell.task}: {told}")
+    if len(summary.seeds) == 1:
+        show("one seed: the intervals are of the test examples alone and say nothing of other seeds")
     if summary.missing:
         show(f"missing: {', '.join(summary.missing[:6])}{', ...' if len(summary.missing) > 6 else ''}")
-
-
-def _row(summary: Summary, cell: Cell, difference: Difference | None) -> list[str]:
-    chosen = ", ".join(f"{name} {value:g}" for name, value in cell.point.items())
-    row = [cell.task, cell.spec, f"{cell.mean:.3f}", f"{cell.low:.3f} to {cell.high:.3f}", f"{cell.chance:.3f}"]
-    row += [chosen] if summary.grid else []
-    if len(summary.specs) > 1:
-        row += ["", ""] if difference is None else [f"{difference.mean:+.3f}", _between(difference)]
-    return row
-
-
-def _between(difference: Difference) -> str:
-    return f"{difference.low:+.3f} to {difference.high:+.3f}"

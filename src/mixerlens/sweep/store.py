@@ -104,7 +104,7 @@ class Store:
                 row = self.get(config)
             except ValueError as error:
                 reason = " ".join(str(error).split())
-                refused.append(f"{self.path(config)} does not count and its run is computed again: {reason}")
+                refused.append(f"{self.path(config)} does not count, its run is to be computed again: {reason}")
                 continue
             if row is not None:
                 found[config.id] = row

@@ -29,7 +29,7 @@ class Cell:
 
     point: what the grid varied. seeds, accuracies: of the test, in this order. mean, low, high: over seeds, 95 %.
     validation: mean accuracy that the point was chosen by. points: of the grid that had all seeds the best had.
-    diverged: runs of the point that diverged. seconds: of all runs of the model on the task.
+    diverged: runs of the point that diverged. cpu_seconds: of all runs of the model on the task.
     """
 
     spec: str
@@ -46,7 +46,7 @@ class Cell:
     chance: float
     parameters: int
     state_bytes: int | None
-    seconds: float
+    cpu_seconds: float
 
     @property
     def above_chance(self) -> bool:
@@ -67,8 +67,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """ "higher", "lower", or "no difference" where the interval holds zero."""
-        return "higher" if self.low > 0 else "lower" if self.high < 0 else "no difference"
+        """ "higher", "lower", or "undecided" where the interval holds zero."""
+        return "higher" if self.low > 0 else "lower" if self.high < 0 else "undecided"
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +198,7 @@ def _cell(rows: list[Row], best: list[Row], points: int, varied: tuple[str, ...]
         chance=first["chance"],
         parameters=first["parameters"],
         state_bytes=first["state_bytes"],
-        seconds=round(sum(row["seconds"] for row in rows), 1),
+        cpu_seconds=round(sum(row["cpu_seconds"] for row in rows), 1),
     )
 
 
