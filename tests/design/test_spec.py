@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -96,7 +98,12 @@ BAD = {
         {"evolution": "rotation", "signals": {"angle": {"scale": 2.0}}},
         "signals.angle.scale: a constant is what its function gives",
     ),
-    "more than a machine holds": ({"heads": 2**10, "dim": 2**15}, "at most 16777216"),
+    "more than a machine holds": ({"heads": 2**10, "dim": 2**15}, "33554432 numbers a token, at most 4194304"),
+    "a window that no machine holds": (
+        {"evolution": {"kind": "window", "width": 2**20}},
+        "evolution.width: 67108864 numbers a token",
+    ),
+    "a dense matrix without end": ({"evolution": "dense", "dim": 1000}, "HiPPO-LegS with 1000 numbers: at most 512"),
 }
 
 
@@ -141,6 +148,14 @@ def test_two_parts_share_a_signal_of_one_meaning():
 def test_the_words_are_short():
     told = MixerSpec(name="x", query=Vector(norm="l2")).to_dict()
     assert told == {"name": "x", "heads": 4, "dim": 16, "width": 16, "query": {"norm": "l2"}}
+
+
+def test_a_specification_travels():
+    spec = preset("mamba3", heads=2)
+    assert pickle.loads(pickle.dumps(spec)) == copy.deepcopy(spec) == spec
+    told = preset("mamba3").to_dict()
+    told["signals"]["angle"]["source"] = "parameter"  # a copy
+    assert preset("mamba3").signals["angle"]["source"] == "projection"
 
 
 def test_an_unknown_family():

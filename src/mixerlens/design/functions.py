@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from mixerlens.design.values import Option, number
+from mixerlens.errors import InputError
 from mixerlens.families.hippo import legs_power
 from mixerlens.families.s4 import legs_normal_plus_low_rank
 
+LARGEST_LEGS = 512
 Shape = tuple[int, ...]
 
 
@@ -70,8 +72,14 @@ def _clock(heads: int, shape: Shape, o: dict[str, float], tokens: Tensor) -> Ten
     return tokens.to(torch.float64)[None, :, None]
 
 
+def _check_legs(state: int) -> None:
+    if state > LARGEST_LEGS:
+        raise InputError(f"HiPPO-LegS with {state} numbers: at most {LARGEST_LEGS}, its matrices are dense")
+
+
 def _legs(heads: int, shape: Shape, o: dict[str, float], tokens: Tensor) -> Tensor:
     """(t / (t + 1))^(power A) of HiPPO-LegS, lower triangular (arXiv 2008.07669)."""
+    _check_legs(shape[-1])
     t = tokens.to(torch.float64)
     return legs_power((t / (t + 1)) ** o["power"], shape[-1])[None, :, None]
 
@@ -86,6 +94,7 @@ def _legs_modes(index: int, imaginary: bool) -> Callable[[int, Shape, dict[str, 
     """Of HiPPO-LegS as diag(A) - P P^* with input B, one of each pair of modes: A, P or B (arXiv 2111.00396)."""
 
     def make(heads: int, shape: Shape, o: dict[str, float], tokens: Tensor) -> Tensor:
+        _check_legs(2 * shape[-1])
         x = legs_normal_plus_low_rank(2 * shape[-1])[index]
         return (x.imag if imaginary else x.real).to(tokens.device)[None, None, None]
 

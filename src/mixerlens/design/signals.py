@@ -19,11 +19,10 @@ from torch import Tensor
 from mixerlens.design.functions import FUNCTIONS, VECTORS
 from mixerlens.design.inits import Init
 from mixerlens.design.transforms import FEATURES, NORMS
-from mixerlens.design.values import choice, integer, mapping, number, unknown
+from mixerlens.design.values import bounded, choice, integer, mapping, number, unknown
 from mixerlens.errors import InputError
 
 SOURCES = ("projection", "parameter", "position", "constant")
-LARGEST_SIGNAL = 2**24
 CHANGES = ("source", "transform", "norm", "scale", "init", "function", "arguments", "heads")
 
 
@@ -231,9 +230,7 @@ def _check(signal: Signal, heads: int) -> None:
     where = f"signal {signal.name}"
     if heads % signal.heads:
         raise InputError(f"{where}: {signal.heads} head groups do not divide {heads} heads")
-    numbers = signal.heads * math.prod(signal.value_shape)
-    if numbers > LARGEST_SIGNAL:
-        raise InputError(f"{where}: {numbers} numbers a token, at most {LARGEST_SIGNAL}: lower heads, dim or width")
+    bounded(where, signal.heads * math.prod(signal.value_shape))
     if not signal.trained or (signal.source == "parameter" and signal.init is None):
         if signal.function is None:
             wanted = "an init or a function" if signal.source == "parameter" else "a function"

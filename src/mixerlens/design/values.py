@@ -11,6 +11,7 @@ from typing import Any
 from mixerlens.errors import InputError
 
 FEW = 24  # names an error lists
+LARGEST_VECTOR = 2**22  # numbers of all heads at one token
 LARGEST = 2**20  # no size of a specification is larger
 
 Check = Callable[[str, Any], Any]
@@ -80,6 +81,12 @@ def numbers(field: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 64:
         raise InputError(f"{field}: {value!r:.60} must be a list of 1 to 64 numbers")
     return tuple(number()(f"{field}[{i}]", x) for i, x in enumerate(value))
+
+
+def bounded(where: str, numbers: int) -> None:
+    """Raise InputError for more numbers at one token than a vector of a mixer has."""
+    if numbers > LARGEST_VECTOR:
+        raise InputError(f"{where}: {numbers} numbers a token, at most {LARGEST_VECTOR}: choose smaller sizes")
 
 
 def flag(field: str, value: Any) -> bool:

@@ -11,7 +11,7 @@ from mixerlens.design.inits import constant
 from mixerlens.design.parts.evolution.decay import FORMS, decay_of, option
 from mixerlens.design.parts.kind import Kind, Options, Pieces, Sizes
 from mixerlens.design.signals import Signal
-from mixerlens.design.values import Option, integer
+from mixerlens.design.values import Option, bounded, integer
 from mixerlens.errors import InputError
 from mixerlens.evolution import Fenwick, Shift
 from mixerlens.shapes import spread
@@ -28,6 +28,11 @@ def _window(a: Assembly, o: Options, pieces: Pieces) -> Pieces:
     query = pieces.query.repeat(1, 1, 1, o["width"])
     written = pad(pieces.written, (0, (o["width"] - 1) * a.dim))
     return Pieces(query, pieces.key, written, pieces.scaling, Shift(block=a.dim))
+
+
+def _window_signals(sizes: Sizes, o: Options) -> list[Signal]:
+    bounded("evolution.width", sizes.heads * sizes.dim * o["width"])
+    return []
 
 
 def _levels(o: Options) -> int:
@@ -65,6 +70,7 @@ WINDOW = Kind(
     "the state holds the last ``width`` impulses side by side: a window with a finite state",
     _window,
     {"width": Option(integer())},
+    _window_signals,
 )
 FENWICK = Kind(
     "fenwick",
