@@ -17,7 +17,7 @@ SLOTS = ("query", "key", "value", "evolution", "scaling", "readout", "normalizer
 @pytest.mark.parametrize("scale", tables.SCALES)
 def test_cells_are_named_once_and_decided_by_json(scale):
     cells = STUDY.cells(scale)
-    assert len({cell.name for cell in cells}) == len(cells) == 384
+    assert len({cell.name for cell in cells}) == len(cells) == 414
     assert all(cell.name.count("/") == 2 for cell in cells)
     keys = {json.dumps(cell.key, sort_keys=True) for cell in cells}
     assert len(keys) == len(cells)

@@ -51,8 +51,8 @@ is changed and all else stays, and asks whether the change does what the princip
 is measured of a trained mixer predicts what it can do.
 
 `{RUN}` runs what is not stored in its folder and writes this
-page again, its numbers in `principles-study.json` beside it. Scale `{document["scale"]}`: {scale.layers} layers, width
-{scale.features}, {done} of {all_} cells{"" if done == all_ else ", the last section names the others"};
+page again, its numbers in `principles-study.json` beside it. Scale `{document["scale"]}`: {scale.layers} layers of
+width {scale.features}. {done} of {all_} cells{" are there" if done == all_ else ", the last section names the others"},
 {minutes:.0f} minutes of CPU. Made with {said or "nothing yet"}.
 """
 
@@ -128,8 +128,9 @@ def _readout(rows: Mapping[str, Any]) -> str:
     body = [[*line, "grows" if state[line[0]] is None else str(state[line[0]])] for line in body]
     return f"""{_title(READOUT)}
 A = I, b = 1 / sqrt n, an output norm that makes any eta > 0 inert, a short convolution and learned positions: phi alone
-differs. "identity, wide" has as many numbers of state as the polynomial's recurrence. {SPREAD}; chance of
-{_chances(rows)}.
+differs. "identity, wide" has as many numbers of state as the polynomial's recurrence.
+{SPREAD};
+chance of {_chances(rows)}.
 
 {table(("phi", *data, "state, bytes"), body)}"""
 
@@ -137,22 +138,20 @@ differs. "identity, wide" has as many numbers of state as the polynomial's recur
 def _evolution(rows: Mapping[str, Any]) -> str:
     found = []
     for data, variants in rows.items():
-        body = []
+        lengths = sorted({t for runs in variants.values() for run in runs.values() for t in run["longer"]}, key=int)
+        body: dict[str, dict[str, str]] = {}
         for name, runs in variants.items():
-            some = next(iter(runs.values()))
-            short = min(some["longer"], key=int)
-            body.append(
-                (
-                    name,
-                    _scores(runs, lambda run, t=short: run["longer"][t]["outcome"]["score"]),
-                    _scores(runs, _outcome),
-                )
-            )
-        found.append(f"{data}:\n\n{table(('A_t', 'trained length', 'twice that'), body)}")
+            which, _, positions = name.rpartition(", ")
+            short = _scores(runs, lambda run, t=lengths[0]: run["longer"][t]["outcome"]["score"])
+            body.setdefault(which, {})[positions] = f"{short} ; {_scores(runs, _outcome)}"
+        columns = list(dict.fromkeys(said for each in body.values() for said in each))
+        lines = [(which, *(each.get(said, "") for said in columns)) for which, each in body.items()]
+        found.append(f"{data}:\n\n{table(('A_t', *columns), lines)}")
     return f"""{_title(EVOLUTION)}
 phi the identity, unit keys and queries, an output norm, no convolution: A_t alone differs, and with a delta rule what
-enters. Learned positions beyond the trained length are never trained. {SPREAD}; chance at the longer test of
-{_chances(rows)}.
+enters. Each cell has two accuracies: at the trained length ; at twice that, where learned positions were never trained.
+{SPREAD};
+chance at the longer test of {_chances(rows)}.
 
 {chr(10).join(found)}"""
 
@@ -163,7 +162,8 @@ def _scaling(rows: Mapping[str, Any]) -> str:
     _, middle = _grid(rows, lambda runs: _mean([run["scores"]["0"]["mean"] for run in runs.values()]))
     _, norm = _grid(rows, lambda runs: _mean([run["norms"]["largest"] for run in runs.values()]))
     return f"""{_title(SCALING)}
-Softmax attention on multi-query recall, the gradient not clipped. {SPREAD}; chance: {_chance(rows)}.
+Softmax attention on multi-query recall, the gradient not clipped.
+{SPREAD}; chance: {_chance(rows)}.
 
 {table(("keys and b", *data), accuracy)}
 Scores of the first layer before training: standard deviation, and mean.
@@ -198,7 +198,8 @@ def _normalizer(rows: Mapping[str, Any]) -> str:
     return f"""{_title(NORMALIZER)}
 Linear attention on in-context recall, b = 1 / sqrt n, no output norm, the gradient not clipped. Diverged: a loss or
 gradient that is not finite. Spike: the loss more than 0.5 above the median of the 50 steps before, or not finite.
-{SPREAD}; chance: {_chance(rows)}. A test batch in which a number is not finite counts as wrong.
+{SPREAD}; chance: {_chance(rows)}.
+A test batch in which a number is not finite counts as wrong.
 
 {chr(10).join(found)}"""
 

@@ -21,7 +21,7 @@ __all__ = ["NORMALIZER", "POSITIONS", "READOUT", "SCALES", "SCALING", "SPECTRUM"
 
 READOUT, EVOLUTION, SCALING, NORMALIZER, SPECTRUM = "readout", "evolution", "scaling", "normalizer", "spectrum"
 POSITIONS = {"none": "without positions", "learned": "learned positions", "rope": "RoPE"}
-TURNED = ("identity", "scalar", "delta, beta < 2")  # with RoPE too
+UNTURNED = ("two deltas, beta < 2",)  # whose several keys a token take no positions
 DIMS = (8, 16, 32, 64)
 RATES = (3e-3, 1e-2)
 UNCLIPPED = 1e6  # of table "normalizer" and "scaling": what a clipped gradient hides
@@ -30,8 +30,8 @@ ENDLESS = {"examples": None}
 
 @dataclass(frozen=True)
 class Scale:
-    """heads, dim, width: of the mixers. steps: by table. tasks: by the names that the tables use, task and options.
-    longer: factors of the trained length that are tested too."""
+    """heads, dim, width: of the mixers. steps: by table, or by task where there is an entry for it. tasks: by the names
+    that the tables use, task and options. longer: factors of the trained length that are tested too."""
 
     features: int
     layers: int
@@ -54,7 +54,14 @@ SCALES: dict[str, Scale] = {
         width=32,
         batch=32,
         lr=3e-3,
-        steps={READOUT: 1000, EVOLUTION: 600, SCALING: 400, NORMALIZER: 400, SPECTRUM: 800},
+        steps={
+            READOUT: 1000,
+            EVOLUTION: 900,
+            "parity": 300,
+            SCALING: 400,
+            NORMALIZER: 400,
+            SPECTRUM: 1000,
+        },
         tasks={
             "mqar": ("mqar", {"vocabulary": 32, "length": 32, "pairs": 8} | ENDLESS),
             "selective copying": ("selective_copying", {"length": 32, "copied": 8} | ENDLESS),
@@ -90,7 +97,7 @@ def _config(scale: Scale, table: str, data: str, spec: MixerSpec, seed: int, **c
     whole = asdict(TASKS[task].make("published", options).options)
     shared: dict[str, Any] = {name: getattr(scale, name) for name in ("features", "batch", "lr")}
     layers = (spec,) * scale.layers
-    shared |= {"seed": seed, "steps": scale.steps[table]} | changes
+    shared |= {"seed": seed, "steps": scale.steps.get(data, scale.steps[table])} | changes
     return RunConfig(spec.name, layers, task, whole, **shared)
 
 
@@ -128,7 +135,7 @@ def evolution(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
         for positions, said in POSITIONS.items():
             for name, spec in mixers.evolutions(scale.heads, scale.dim, scale.width).items():
                 if positions == "rope":
-                    if name not in TURNED:
+                    if name in UNTURNED:
                         continue
                     spec = replace(spec, positions=part("rope"))
                 spec = replace(spec, name=f"{name}, {said}")
