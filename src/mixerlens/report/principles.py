@@ -65,10 +65,15 @@ class PrinciplePanel:
     def tally(self) -> str:
         """How many of the conditions hold, in words."""
         answers = [{word for _, word, _, _ in held.told} for held in self.holds]
-        texts = {"holds": "hold here", "does not hold": "do not hold", "not known": "not known"}
-        counts = [(sum(answer == {word} for answer in answers), text) for word, text in texts.items()]
-        counts.append((sum(len(answer) > 1 for answer in answers), "in some layers"))
-        return ", ".join(f"{n} {text}" for n, text in counts if n)
+        count = {word: sum(answer == {word} for answer in answers) for word in WORDS.values()}
+        mixed = sum(len(answer) > 1 for answer in answers)
+        told = (
+            (count["holds"], "holds" if count["holds"] == 1 else "hold"),
+            (count["does not hold"], "does not" if count["does not hold"] == 1 else "do not"),
+            (count["not known"], "not known"),
+            (mixed, "in some layers only"),
+        )
+        return ", ".join(f"{n} {text}" for n, text in told if n)
 
 
 @dataclass(frozen=True)
