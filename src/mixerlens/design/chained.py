@@ -1,7 +1,9 @@
 """One token of a chained mixer: the state of the system whose reading makes the queries, and those queries.
 
-slots    K_t = Diag(a_t) K_{t-1} + (1 - a_t) k_t^T,      the query of the values' system is softmax(K_t q_t)
-ridge    H_t = a_t H_{t-1} + b_t k_t k_t^T,              it is (H_t + Diag(ridge))^{-1} q_t
+    slots    K_t = Diag(a_t) K_{t-1} + (1 - a_t) k_t^T,      the query of the values' system is softmax(K_t q_t)
+    ridge    H_t = a_t H_{t-1} + b_t k_t k_t^T,              it is (H_t + Diag(ridge))^{-1} q_t
+
+The first system reads the keys as its values, so that its state is all that has to be carried.
 """
 
 from __future__ import annotations

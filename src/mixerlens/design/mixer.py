@@ -1,7 +1,9 @@
 """From a specification to a trainable module, with its three forms: chunked, dense and recurrent.
 
-raw = W x (+ bias), or a parameter    [short convolution of query, key, value]    signal = transform(raw)
-y = alpha v, the equation             out = W_o (gate * norm(y + skip v))
+    raw = W x (+ bias), or a parameter    [short convolution of query, key, value]    signal = transform(raw)
+    y = alpha v, the equation             out = W_o (gate * norm(y + skip v))
+
+All forms share the signals and what is done to y; they differ in how alpha v is found.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from mixerlens.design.assembly import Assembly, assemble
 from mixerlens.design.chained import CHAINED, chained
 from mixerlens.design.recurrent import Held, advance, has_recurrence, in_unit, refusal, rescaled
 from mixerlens.design.signals import Signal
-from mixerlens.design.spec import MixerSpec
+from mixerlens.design.spec import MixerSpec, Part
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.operator.oracle import oracle
+from mixerlens.shapes import spread
 
 __all__ = ["Mixer", "State"]
 
@@ -130,12 +133,9 @@ class Mixer(nn.Module):
     @property
     def complex_output(self) -> bool:
         """Whether alpha v is complex: both parts are then read by the output projection."""
-        if self.spec.value.imaginary:
-            return True
-        inner = (
-            self.spec.query.imaginary or self.spec.key.imaginary or bool(self.spec.evolution.options.get("frequency"))
-        )
-        return inner and self.spec.readout.kind != "real_part"
+        spec = self.spec
+        scores = spec.query.imaginary or spec.key.imaginary or _turns(spec.evolution)
+        return spec.value.imaginary or (scores and spec.readout.kind != "real_part")
 
     def extra_repr(self) -> str:
         s = self.spec
@@ -196,21 +196,20 @@ class Mixer(nn.Module):
                 found[name] = signal(self.raw.get_parameter(name))[None, None]
         return found
 
-    def _finish(self, y: Tensor, signals: dict[str, Tensor]) -> Tensor:
+    def _finish(self, y: Tensor, values: Tensor, signals: dict[str, Tensor]) -> Tensor:
         """(batch, time, heads * micro_steps, width) -> (batch, time, features)."""
-        return self._out(self._together(y), signals)
+        return self._out(self._together(y), values, signals)
 
     def _together(self, x: Tensor) -> Tensor:
         """The sum of each head's micro-steps."""
         steps = self.spec.micro_steps
         return x if steps == 1 else x.unflatten(2, (self.spec.heads, steps)).sum(3)
 
-    def _out(self, y: Tensor, signals: dict[str, Tensor]) -> Tensor:
+    def _out(self, y: Tensor, values: Tensor, signals: dict[str, Tensor]) -> Tensor:
         """(batch, time, heads, width) -> (batch, time, features)."""
         spec = self.spec
         if spec.skip:
-            v = self._together(signals["value"])
-            y = y + signals["skip"].unsqueeze(-1) * v.repeat_interleave(spec.heads // v.shape[2], 2)
+            y = y + signals["skip"].unsqueeze(-1) * spread(self._together(values), spec.heads, 2)
         if self.norm_weight is not None:
             y = _normed(y, spec.norm.kind, spec.norm.options["epsilon"]) * self.norm_weight
             y = y if self.norm_bias is None else y + self.norm_bias
@@ -228,7 +227,8 @@ class Mixer(nn.Module):
             return self._by(x, self.equation)
         signals = self.signals(x)
         assembly = Assembly(self.spec, signals, length=x.shape[1])
-        return self._out(multiplied(assembly, self._value(signals, x)), signals)
+        values = self._value(signals, x)
+        return self._out(multiplied(assembly, values), values, signals)
 
     def dense(self, x: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
         """The equation itself, token by token and in float64, with all of alpha: what the other forms are held to."""
@@ -236,7 +236,8 @@ class Mixer(nn.Module):
 
     def _by(self, x: Tensor, form: Callable[[dict[str, Tensor], Tensor], Tensor]) -> Tensor:
         signals = self.signals(x)
-        return self._finish(form(self._entering(signals), self._value(signals, x)), signals)
+        values = self._value(signals, x)
+        return self._finish(form(self._entering(signals), values), values, signals)
 
     @cached_property
     def recurrent(self) -> bool:
@@ -252,9 +253,9 @@ class Mixer(nn.Module):
 
     def refusal(self) -> str:
         """One line: why there is no recurrent form, with the theorem and the measured state rank at initial values."""
-        time = max(PROBE, 4 * self.spec.state_dim)
         with torch.no_grad():
-            return refusal(self.spec.name, self.dynamics(self._probe(time))[0])
+            dim = max(d.dim for d, _ in self.dynamics(self._probe(1))[0].terms)
+            return refusal(self.spec.name, self.dynamics(self._probe(max(PROBE, 4 * dim)))[0])
 
     def _probe(self, time: int) -> Tensor:
         """Random tokens, always the same."""
@@ -294,7 +295,7 @@ class Mixer(nn.Module):
         y, held = advance(dynamics, values, held)
         kept = self._kept(dynamics, signals)
         after = State(state.position + 1, held, first, near, kept, unit)
-        return self._finish(y, signals)[:, 0], after
+        return self._finish(y, values, signals)[:, 0], after
 
     def _kept(self, dynamics: Dynamics, signals: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """The projected signals of the evolution, where its next step reads them."""
@@ -329,6 +330,12 @@ def _in_one_unit(
         return dynamics, None, unit
     common = torch.maximum(unit, old)
     return in_unit(dynamics, unit - common), rescaled(state.held, old - common), common
+
+
+def _turns(part: Part) -> bool:
+    """Whether an evolution, or one inside it, has complex factors."""
+    inner = [x for x in part.options.values() if isinstance(x, Part)]
+    return bool(part.options.get("frequency")) or any(map(_turns, inner))
 
 
 def _normed(y: Tensor, kind: str, epsilon: float) -> Tensor:

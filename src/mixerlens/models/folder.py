@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, ModelError
+from ..errors import ModelError
 from ..files import write_whole
 
 Config = TypeVar("Config")
@@ -41,8 +41,8 @@ def load(
 ) -> Model:
     """Opens a folder that ``save`` wrote, in eval mode, in the dtype asked for or the weights' own.
 
-    read: from the entries of config.json to a configuration; what it raises as InputError or TypeError is about the
-    file. build: the model of a configuration; called on the meta device, so that no size in the file takes memory.
+    read: from the entries of config.json to a configuration; what it raises is about the file. build: the model of a
+    configuration; called on the meta device, so that no size in the file takes memory.
     Raises ModelError, in one line, if a file is missing or unreadable, the configuration is not this model's, or a
     weight is missing, unexpected, of another shape or dtype, or not finite.
     """
@@ -69,8 +69,8 @@ def _config(path: Path, model_type: str, read: Callable[[dict[str, Any]], Config
         raise ModelError(f"{path} has model_type {kind!r}, not {model_type!r}")
     try:
         return read({name: value for name, value in values.items() if name not in ("model_type", "dtype")})
-    except (InputError, TypeError) as error:
-        raise ModelError(f"{path} does not describe a model: {_line(error)}") from error
+    except (ValueError, TypeError, OverflowError, RecursionError, RuntimeError) as error:  # InputError among them
+        raise ModelError(f"{path} does not describe a model: {_line(error)[:300]}") from error
 
 
 def refuse_unknown(path: Path | str, values: dict[str, Any], known: set[str]) -> None:
