@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,8 +14,6 @@ import pytest
 from mixerlens.errors import InputError
 from mixerlens.sweep import Sweep
 from sweep.doubles import configs, quick, result
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def own(monkeypatch):
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_nothing_counts_twice(own, tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -57,6 +58,50 @@ def test_a_killed_worker_loses_nothing_and_nothing_counts_twice(own, tmp_path):
     while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, pids))
+
+
+@pytest.mark.slow
+def test_a_killed_machine_loses_nothing_either(own, tmp_path, monkeypatch):
+    """Two workers that are nodes of their own; the one with a run that would never end is killed whole."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    runs = configs(4, options={"marks": str(marks)})
+
+    def run(one):
+        from ray import get_runtime_context
+
+        tries = Path(one.options["marks"])
+        number = len(list(tries.glob(f"{one.seed}-*")))
+        (tries / f"part-{one.seed}").write_text(get_runtime_context().get_node_id())
+        (tries / f"part-{one.seed}").rename(tries / f"{one.seed}-{number}")
+        if one.seed == 1 and number == 0:
+            time.sleep(3600)
+        return result(one)
+
+    small = {"object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
+    try:
+        nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+
+        def kill() -> None:
+            while not (marks / "1-0").exists():
+                time.sleep(0.1)
+            place = (marks / "1-0").read_text()
+            cluster.remove_node(next(node for node in nodes if node.node_id == place), allow_graceful=False)
+
+        threading.Thread(target=kill, daemon=True).start()
+        found = Sweep(runs, tmp_path / "ray", run=run).run("ray", address=cluster.address)
+    finally:
+        own.shutdown()
+        cluster.shutdown()
+    first, second = ((marks / f"1-{number}").read_text() for number in (0, 1))
+    assert first != second and len(list(marks.iterdir())) == 5
+    assert found.rows == Sweep(runs, tmp_path / "here", run=quick).run().rows
+    assert found.computed == 4 and not found.failures
 
 
 def alive(pid: int) -> bool:
