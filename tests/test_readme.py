@@ -52,5 +52,5 @@ def test_every_make_target_named_here_exists():
 def test_the_command_table_is_the_command_line():
     from mixerlens.cli.app import VERBS
 
-    named = re.findall(r"^\| `mixerlens ([a-z]+)[ `]", README, re.MULTILINE)
-    assert named == [verb.__name__ for verb in VERBS]
+    named = re.findall(r"^\| `mixerlens ([a-z-]+)[ `]", README, re.MULTILINE)
+    assert named == [verb.__name__.replace("_", "-") for verb in VERBS]

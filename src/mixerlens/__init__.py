@@ -15,7 +15,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.operator import CoefficientOperator, SumOperator, oracle, oracle_coefficients
 
 if TYPE_CHECKING:
-    from mixerlens import explicit, measures, report, ring, scans
+    from mixerlens import design, explicit, measures, principles, report, ring, scans, sweep, tasks
     from mixerlens.accelerate import accelerate
     from mixerlens.capture import Lens, MixerCall, Trace, open
     from mixerlens.membership import membership
@@ -32,12 +32,16 @@ _LAZY = {
     "Trace": "mixerlens.capture",
     "Certificate": "mixerlens.verify",
     "Check": "mixerlens.verify",
+    "design": "mixerlens.design",
     "explicit": "mixerlens.explicit",
     "measures": "mixerlens.measures",
     "membership": "mixerlens.membership",
+    "principles": "mixerlens.principles",
     "report": "mixerlens.report",
     "ring": "mixerlens.ring",
     "scans": "mixerlens.scans",
+    "sweep": "mixerlens.sweep",
+    "tasks": "mixerlens.tasks",
 }
 
 __all__ = [
@@ -51,6 +55,7 @@ __all__ = [
     "SumOperator",
     "Trace",
     "accelerate",
+    "design",
     "errors",
     "evolution",
     "explicit",
@@ -61,11 +66,14 @@ __all__ = [
     "open",
     "oracle",
     "oracle_coefficients",
+    "principles",
     "readout",
     "report",
     "ring",
     "scans",
     "support",
+    "sweep",
+    "tasks",
 ]
 
 
