@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixerlens import CoefficientDynamics, oracle_coefficients
 from mixerlens.composition import Mixer
-from mixerlens.design import MixerSpec, Vector, assemble, part, preset, signals
+from mixerlens.design import PRESETS, MixerSpec, Vector, assemble, part, preset, signals
 from mixerlens.errors import InputError
 
 HEADS, DIM, TIME = 2, 4, 11
@@ -361,6 +361,17 @@ def test_an_exponential_input_gate_does_not_overflow():
     assert torch.allclose(alpha, want, rtol=1e-9, atol=1e-12)  # far above the floor it is the floor that goes
     with pytest.raises(InputError, match="log inputs span"):
         assemble(spec, v | {"log_input": v["log_input"] + 600.0})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_single_precision_stays(name):
+    changes = {"dim": 16} if name in ("hyena", "long_convolution") else {}
+    spec = preset(name, heads=1, **changes)
+    v = {n: x.float() for n, x in _values(spec).items()}
+    double = assemble(spec, {n: x.double() for n, x in v.items()}, length=TIME).operator().to_dense()
+    single = assemble(spec, v, length=TIME).operator().to_dense()
+    assert single.dtype in (torch.float32, torch.complex64)
+    assert float((single - double).abs().max() / double.abs().max()) < 1e-6
 
 
 def test_gradients_reach_every_signal():

@@ -79,6 +79,7 @@ class Assembly:
                 f"signals: {', '.join(missing)} missing: give a tensor for each trained signal of the spec"
             )
         self._given = {name: _full(declared[name], given[name]) for name in declared if name in given}
+        self._filled: dict[str, Tensor] = {}  # constants and positions, which have no say in dtype and device
         self._before = before
         self.dim = spec.evolving_dim
 
@@ -115,10 +116,12 @@ class Assembly:
 
     def __getitem__(self, name: str) -> Tensor:
         """A signal's values, (batch | 1, time | 1, heads | groups | 1, *shape)."""
-        if name not in self._given:
+        if name in self._given:
+            return self._given[name]
+        if name not in self._filled:
             signal = self.spec.all_signals[name]
-            self._given[name] = signal.at(self.start, self.start + self.time, self.device)
-        return self._given[name]
+            self._filled[name] = signal.at(self.start, self.start + self.time, self.device)
+        return self._filled[name]
 
     def vector(self, name: str) -> Tensor:
         """A vector with its imaginary part and gate, turned by its position where it is query or key."""
