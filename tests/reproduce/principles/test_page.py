@@ -78,9 +78,8 @@ def test_the_page_of_a_whole_run(tmp_path):
 
 def test_a_page_of_nothing_names_everything_that_is_missing():
     text = page.markdown(document("principles", "quick", STUDY.cells("quick"), []))
-    assert (
-        "0 of 414 cells" in text and "scaling, unit keys, b = 1: n = 8, n = 16, n = 32, n = 64 (seeds 0, 1, 2)" in text
-    )
+    assert "0 of 414 cells" in text
+    assert "scaling, unit length, b = 1: n = 8, n = 16, n = 32, n = 64 (seeds 0, 1, 2)" in text
     assert page.brief(document("principles", "quick", STUDY.cells("quick"), [])) == ""
 
 

@@ -61,7 +61,8 @@ def evolutions(heads: int, dim: int, width: int) -> dict[str, MixerSpec]:
 
 
 def scalings(heads: int, dim: int, width: int) -> dict[str, MixerSpec]:
-    """b = 1 beside b = 1 / sqrt n, of softmax attention: plain keys, unit keys and positive keys."""
+    """b = 1 beside b = 1 / sqrt n, of softmax attention, for queries and keys of unit variance (the principle's case: z
+    has variance n b^2), of unit length and of positive entries. Without a norm the initial weights would decide it."""
     shared: dict[str, Any] = {
         "heads": heads,
         "dim": dim,
@@ -70,13 +71,17 @@ def scalings(heads: int, dim: int, width: int) -> dict[str, MixerSpec]:
         "normalizer": part("row_sum"),
         "short_convolution": part("causal", width=4),
     }
-    keys = {"plain": Vector(), "unit": UNIT, "positive": Vector(features="elu_plus_one")}
+    keys = {
+        "unit variance": Vector(norm="rms"),
+        "unit length": UNIT,
+        "positive": Vector(features="elu_plus_one"),
+    }
     scales = {"1": "one", "n^-0.5": "inverse_sqrt_dim"}
     return {
         name: MixerSpec(name, query=vector, key=vector, scaling=part(kind), **shared)
         for said, vector in keys.items()
         for b, kind in scales.items()
-        for name in [f"{said} keys, b = {b}"]
+        for name in [f"{said}, b = {b}"]
     }
 
 
