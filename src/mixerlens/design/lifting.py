@@ -84,7 +84,7 @@ def power(x: Inexact[Tensor, "... dim"], degree: int) -> Inexact[Tensor, "... mo
     product = x[..., places[:, 0]]
     for k in range(1, degree):
         product = product * x[..., places[:, k]]
-    return product * weight.to(product.dtype)
+    return product * weight.to(product)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class SymmetricPowers(Evolution):
         if degree == 0:
             return state
         places, weight, entries = _monomials(self.dim, degree)
-        weight = weight.to(state.dtype)[:, None]
+        weight = weight.to(state)[:, None]
         full = (state / weight)[..., entries, :]  # every entry of the symmetric tensor
         width = full.shape[-1]
         for _ in range(degree):  # A_t on the first axis, which then becomes the last

@@ -32,7 +32,7 @@ from mixerlens.shapes import spread
 
 __all__ = ["Mixer", "State"]
 
-PROBE = 128  # tokens on which a refusal measures the state rank, or four times the dimensions
+PROBE = 256  # tokens on which a refusal measures the state rank, or four times the dimensions
 
 
 @dataclass(frozen=True, eq=False)
