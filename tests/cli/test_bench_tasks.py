@@ -96,6 +96,16 @@ def test_a_run_that_ends_with_an_error_is_named_and_the_exit_code_is_1(mixerlens
     assert "6 of 8 runs are stored" in found.stdout and "missing: retnet recall seed 1" in found.stdout
 
 
+def test_what_an_engine_says_is_not_on_stdout(mixerlens, tmp_path, monkeypatch):
+    def talks(config):
+        print("a worker died")
+        return result(config)
+
+    monkeypatch.setattr(sweep, "train", talks)
+    found = mixerlens(*RUN, "-o", tmp_path, "--json")
+    assert json.loads(found.stdout)["runs"] == 8 and found.stderr == "a worker died\n" * 8
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

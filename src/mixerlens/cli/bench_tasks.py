@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,14 +111,17 @@ def bench_tasks(
 
 
 def _run(sweep: Sweep, engine: str, workers: int | None, address: str | None, json: bool) -> Finished:
+    from rich.markup import escape
+
     with progress(not json) as display:
         bar = display.add_task("", total=len(sweep.runs))
 
         def advance(label: str, done: int, total: int) -> None:
-            display.update(bar, description=label, completed=done, total=total)
+            display.update(bar, description=escape(label), completed=done, total=total)
 
         try:
-            return sweep.run(engine, workers, address, advance)
+            with redirect_stdout(sys.stderr):  # Ray talks of workers that died on stdout, which is the result's
+                return sweep.run(engine, workers, address, advance)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(sweep.standing()) from None
 

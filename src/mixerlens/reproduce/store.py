@@ -110,10 +110,10 @@ class Store:
         return [found for found in map(self.get, cells) if found is not None]
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Of what the numbers depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

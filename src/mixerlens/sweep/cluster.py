@@ -56,7 +56,10 @@ def _outcomes(
         _connect(ray, address, workers)
     pending: dict[Any, RunConfig] = {}
     try:
-        most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        if cores < 1:
+            raise InputError(f"the Ray cluster at {address} has no CPU for a run")
+        most = workers or cores
 
         def compute(config: RunConfig) -> Outcome:
             return attempt(run, config)

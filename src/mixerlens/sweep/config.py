@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -18,7 +16,7 @@ from ..measures.record import plain
 if TYPE_CHECKING:
     from ..design.spec import MixerSpec
 
-__all__ = ["COLUMNS", "MEASURED", "RunConfig", "RunResult", "canonical", "versions"]
+__all__ = ["COLUMNS", "MEASURED", "PACKAGES", "RunConfig", "RunResult", "canonical"]
 
 SCHEMA = 1  # of the recipe: another number, and no older run counts
 PACKAGES = ("mixerlens", "torch", "numpy", "accelerate")
@@ -120,8 +118,8 @@ class RunResult:
     """status: "finished", or "diverged" after ``steps_done`` steps for the ``reason`` named, such as a loss that is not
     finite. Losses are cross-entropies. Of the looks the one with the most validation examples right is kept, of several
     the one with the lowest validation loss; by it the test set is measured once. chance: the accuracy of guessing.
-    state_bytes: a sequence's, of all layers, None where no finite state exists. history: one entry a look. versions: as
-    `versions` gives them where the run was made."""
+    state_bytes: a sequence's, of all layers, None where no finite state exists. history: one entry a look. versions: of
+    the packages where the run was made."""
 
     status: str
     reason: str | None
@@ -158,17 +156,6 @@ def canonical(value: Any) -> str:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"a run's configuration is no JSON: {error}") from error
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on beside the configuration."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _whole(value: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from ..errors import InputError, MixerLensError
 from .config import RunConfig
 from .summary import GRID
-from .training import build
+from .training import REFUSED, build
 
 if TYPE_CHECKING:
     from ..design.spec import MixerSpec
@@ -179,7 +179,7 @@ def check(runs: Sequence[RunConfig]) -> None:
                 for split in ("train", "test"):  # of different lengths in some tasks
                     batch = task.batch(split, 0, 1, 0)
                     task.score(model(batch.inputs), batch.targets)
-        except MixerLensError as error:
+        except (MixerLensError, *REFUSED) as error:
             raise InputError(f"{config.name} on {config.task}: {error}") from error
 
 

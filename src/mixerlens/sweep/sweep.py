@@ -32,8 +32,8 @@ class Finished:
 
 
 class Sweep:
-    """Runs, and the folder that keeps each of them from the moment it is finished. run: what computes
-    one, `train` unless given.
+    """Runs, and the folder that keeps each of them from the moment it is finished. run: what computes one, `train`
+    unless given.
 
     Raises InputError where one run stands there twice, or none.
     """

@@ -22,11 +22,12 @@ import torch
 from torch import nn
 
 from ..errors import InputError, UnsupportedError
+from ..reproduce.store import versions
 from ..tasks import IGNORED, Batch, Task
 from ..tasks.task import Split
-from .config import RunConfig, RunResult, versions
+from .config import PACKAGES, RunConfig, RunResult
 
-__all__ = ["build", "train"]
+__all__ = ["REFUSED", "build", "train"]
 
 AT_ONCE = 64  # examples that are measured
 # what a model whose shapes fit raises where its numbers stopped being finite, or a system has no solution
@@ -69,12 +70,13 @@ def train(
     """Train one model and measure it.
 
     A loss or a gradient that is not finite ends the training as "diverged", and so does a model that took its first
-    look and then refuses numbers of its own that are not finite: the best look before it is what is tested.
-    The same configuration gives the same result to the last bit on the same machine and versions; torch's own random
-    state and number of threads are left as they were. progress: called with the steps done and their number, at each
-    look. watch: called at every step with its number, its loss and the gradient's norm before clipping, also at a step
-    that diverges. inspect: called at the end with the task and the model of the best look, in eval mode and without
-    gradients; neither may change the model.
+    look and then refuses numbers of its own that are not finite: the best look before it is what is tested. The same
+    configuration gives the same result to the last bit on the same machine and versions; torch's own random state and
+    number of threads are left as they were.
+
+    progress: called with the steps done and their number, at each look. watch: called at every step with its number,
+    its loss and the gradient's norm before clipping, also at a step that diverges. inspect: called at the end with the
+    task and the model of the best look, in eval mode and without gradients; neither may change the model.
 
     Raises InputError as ``build``, UnsupportedError without accelerate.
     """
@@ -139,7 +141,7 @@ def _train(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         state_bytes=_state_bytes(model),
         history=tuple(history),
-        versions=versions(),
+        versions=versions(PACKAGES),
         seconds=round(time.monotonic() - clock, 3),
         cpu_seconds=round(time.process_time() - cpu, 3),
     )
