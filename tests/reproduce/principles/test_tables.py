@@ -46,7 +46,7 @@ def test_one_part_changes(make, changed):
 
 
 def test_the_wide_identity_has_the_state_of_the_polynomial():
-    specs = mixers.readouts(2, 8, 32)
+    specs = mixers.readouts(1, 8, 32)
     assert {spec.dim for name, spec in specs.items() if name != "identity, wide"} == {8}
     assert specs["identity, wide"].dim == 45  # 1 + 8 + 36 monomials of degrees 0, 1, 2
 

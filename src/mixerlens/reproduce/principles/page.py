@@ -9,7 +9,7 @@ from ...markdown import table
 from ..words import not_run, spread
 from .claims import judged
 from .statistic import DRAWS, FEWEST, correlation
-from .tables import EVOLUTION, NORMALIZER, READOUT, SCALES, SCALING, SPECTRUM, TABLES
+from .tables import EVOLUTION, NORMALIZER, READOUT, SCALES, SCALING, SPECTRUM, TABLES, Scale
 
 __all__ = ["brief", "markdown"]
 
@@ -30,7 +30,7 @@ def brief(document: dict[str, Any]) -> str:
 
 def _answers(document: dict[str, Any]) -> list[str]:
     made = {
-        READOUT: _readout,
+        READOUT: lambda rows: _readout(rows, SCALES[document["scale"]]),
         EVOLUTION: _evolution,
         SCALING: _scaling,
         NORMALIZER: _normalizer,
@@ -51,9 +51,10 @@ is changed and all else stays, and asks whether the change does what the princip
 is measured of a trained mixer predicts what it can do.
 
 `{RUN}` runs what is not stored in its folder, about four
-hours of one idle core for all of it, and writes this page again, its numbers in `principles-study.json` beside it. Scale `{document["scale"]}`: {scale.layers} layers of
-width {scale.features}. {done} of {all_} cells{" are there" if done == all_ else ", the last section names the others"},
-{minutes:.0f} minutes of CPU. Made with {said or "nothing yet"}.
+hours of one idle core for all of it, and writes this page again, its numbers in `principles-study.json` beside it.
+Scale `{document["scale"]}`: {scale.layers} layers of width {scale.features}. {done} of {all_} cells
+{"are there" if done == all_ else "are there, the last section names the others"}; they took {minutes:.0f} minutes of
+CPU. Made with {said or "nothing yet"}.
 """
 
 
@@ -122,13 +123,14 @@ def _title(name: str) -> str:
 SPREAD = "Test accuracy in %, mean over seeds (lowest to highest seed)"
 
 
-def _readout(rows: Mapping[str, Any]) -> str:
+def _readout(rows: Mapping[str, Any], scale: Scale) -> str:
+    heads, dim = scale.readout
     data, body = _grid(rows, lambda runs: _scores(runs, _outcome))
     state = {name: next(iter(runs.values()))["state_bytes"] for v in rows.values() for name, runs in v.items()}
     body = [[*line, "grows" if state[line[0]] is None else str(state[line[0]])] for line in body]
     return f"""{_title(READOUT)}
 A = I, b = 1 / sqrt n, an output norm that makes any eta > 0 inert, a short convolution and learned positions: phi alone
-differs. "identity, wide" has as many numbers of state as the polynomial's recurrence.
+differs. n = {dim}, heads: {heads}. "identity, wide" has as many numbers of state as the polynomial's recurrence.
 {SPREAD};
 chance of {_chances(rows)}.
 

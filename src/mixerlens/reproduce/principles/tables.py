@@ -30,14 +30,16 @@ ENDLESS = {"examples": None}
 
 @dataclass(frozen=True)
 class Scale:
-    """heads, dim, width: of the mixers. steps: by table, or by task where there is an entry for it. tasks: by the names
-    that the tables use, task and options. longer: factors of the trained length that are tested too."""
+    """heads, dim, width: of the mixers; readout: heads and dim of the table of phi, whose state must be small. steps: by
+    table, or by task where there is an entry for it. tasks: by the names that the tables use, task and options. longer:
+    factors of the trained length that are tested too."""
 
     features: int
     layers: int
     heads: int
     dim: int
     width: int
+    readout: tuple[int, int]
     batch: int
     lr: float
     steps: Mapping[str, int]
@@ -52,10 +54,11 @@ SCALES: dict[str, Scale] = {
         heads=2,
         dim=8,
         width=32,
+        readout=(1, 4),
         batch=32,
         lr=3e-3,
         steps={
-            READOUT: 1000,
+            READOUT: 600,
             EVOLUTION: 900,
             "parity": 300,
             SCALING: 100,
@@ -63,7 +66,7 @@ SCALES: dict[str, Scale] = {
             SPECTRUM: 1000,
         },
         tasks={
-            "mqar": ("mqar", {"vocabulary": 32, "length": 32, "pairs": 8} | ENDLESS),
+            "mqar": ("mqar", {"vocabulary": 64, "length": 32, "pairs": 8} | ENDLESS),
             "selective copying": ("selective_copying", {"length": 32, "copied": 8} | ENDLESS),
             "parity": ("parity", {"length": 16, "test_length": 32}),
             "words": ("s5", {"group": "S3", "length": 16, "test_length": 32}),
@@ -77,6 +80,7 @@ SCALES: dict[str, Scale] = {
         heads=4,
         dim=16,
         width=32,
+        readout=(1, 16),
         batch=128,
         lr=5e-4,
         steps={READOUT: 20_000, EVOLUTION: 50_000, SCALING: 20_000, NORMALIZER: 20_000, SPECTRUM: 20_000},
@@ -121,7 +125,7 @@ def readout(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
     return [
         _cell(READOUT, data, _config(scale, READOUT, data, spec, seed, positions="learned"))
         for data in ("mqar", "selective copying")
-        for spec in mixers.readouts(scale.heads, scale.dim, scale.width).values()
+        for spec in mixers.readouts(*scale.readout, scale.width).values()
         for seed in seeds
     ]
 
