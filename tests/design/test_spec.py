@@ -7,8 +7,10 @@ import pickle
 from dataclasses import replace
 
 import pytest
+import torch
 
-from mixerlens.design import MixerSpec, Vector, part, preset
+from mixerlens.design import MixerSpec, Vector, assemble, part, preset
+from mixerlens.design.parts import SLOTS
 from mixerlens.errors import InputError
 
 BAD = {
@@ -63,9 +65,14 @@ BAD = {
     ),
     "a trapezoid without steps": ({"evolution": {"kind": "trapezoid", "inner": "scalar"}}, "needs decay 'rate'"),
     "writes along one key": ({"evolution": {"kind": "writes", "inner": "delta"}}, "take direction own"),
+    "several writes under one row sum": (
+        {"evolution": {"kind": "writes", "inner": "scalar"}, "normalizer": "row_sum"},
+        "normalizer: row_sum beside evolution writes: it needs none",
+    ),
     "slots without gates": ({"system": {"kind": "slots", "slots": 3}}, "slots need evolution diagonal"),
     "ridge without b": ({"system": "ridge", "evolution": "scalar"}, "scaling beta, step or input_gate"),
-    "a scaling without its decay": ({"scaling": "rest"}, "evolution.kind: identity has no decay"),
+    "a scaling without its decay": ({"scaling": "rest"}, "evolution.kind: identity has no decay here"),
+    "the rest of no decay": ({"scaling": "rest", "evolution": "delta"}, "delta has no decay here"),
     "hold without a rate": ({"scaling": "hold", "evolution": "scalar"}, "scaling hold: .* decay 'rate'"),
     "a floor under exponentials": ({"readout": "exp", "normalizer": "floor"}, "floor .* linear readouts"),
     "both ways and forgetting": ({"support": "bidirectional", "evolution": "scalar"}, "bidirectional support"),
@@ -148,6 +155,48 @@ def test_two_parts_share_a_signal_of_one_meaning():
 def test_the_words_are_short():
     told = MixerSpec(name="x", query=Vector(norm="l2")).to_dict()
     assert told == {"name": "x", "heads": 4, "dim": 16, "width": 16, "query": {"norm": "l2"}}
+
+
+OPTIONS: dict[str, dict] = {
+    "writes": {"inner": "scalar"},
+    "read_before_write": {"inner": "scalar"},
+    "trapezoid": {"inner": {"kind": "scalar", "decay": "rate"}},
+    "window": {"width": 3},
+    "softcap": {"cap": 3.0},
+    "polynomial": {"coefficients": [1.0, 0.5]},
+    "constant": {"value": 0.5},
+    "kernel_softmax": {"lags": 16},
+}
+
+
+def _made(**kinds: str) -> MixerSpec | None:
+    """The specification with these kinds; None where it is refused."""
+    parts = {slot: part(kind, **OPTIONS.get(kind, {})) for slot, kind in kinds.items()}
+    dim = 2 if kinds["evolution"] == "oscillator" else 4
+    key = "parameter" if kinds["evolution"] == "bilinear" else "projection"
+    try:
+        return MixerSpec.from_dict({"name": "x", "heads": 2, "dim": dim, "width": 3, "key": key, **parts})
+    except InputError:
+        return None
+
+
+@pytest.mark.parametrize("evolution", SLOTS["evolution"])
+def test_whatever_is_not_refused_runs(evolution):
+    """Every evolution with every scaling, and with every readout and normaliser."""
+    scaled = [_made(evolution=evolution, scaling=b) for b in SLOTS["scaling"]]
+    read = [
+        _made(evolution=evolution, scaling="beta", readout=r, normalizer=z)
+        for r in SLOTS["readout"]
+        for z in SLOTS["normalizer"]
+    ]
+    made = [spec for spec in (*scaled, *read) if spec is not None]
+    assert made
+    for spec in made:
+        generator = torch.Generator().manual_seed(0)
+        trained = {n: s for n, s in spec.all_signals.items() if s.trained and s.dynamics}
+        found = assemble(spec, {n: s.example(generator, 2, 7) for n, s in trained.items()}, length=7)
+        alpha = found.operator().to_dense()
+        assert bool(torch.isfinite(torch.view_as_real(alpha) if alpha.is_complex() else alpha).all())
 
 
 def test_a_specification_travels():

@@ -171,10 +171,13 @@ class Assembly:
         """The decay of the evolution. Raises InputError for a kind that has none of its own."""
         part = self.spec.evolution
         found = SLOTS["evolution"][part.kind].decay
-        if found is None:
+        if found is None or part.options.get("decay") == "none":
             having = ", ".join(name for name, kind in SLOTS["evolution"].items() if kind.decay is not None)
-            needing = f"scaling {self.spec.scaling.kind} or system {self.spec.system.kind}"
-            raise InputError(f"evolution.kind: {part.kind} has no decay, which {needing} is made of; {having} have one")
+            single = self.spec.system.kind == "single"
+            needing = f"scaling {self.spec.scaling.kind}" if single else f"system {self.spec.system.kind}"
+            raise InputError(
+                f"evolution.kind: {part.kind} has no decay here, which {needing} needs; {having} can have one"
+            )
         return found(self, part.options)
 
     def inner(self, part: Part, pieces: Pieces) -> Evolution:

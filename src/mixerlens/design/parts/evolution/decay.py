@@ -42,10 +42,11 @@ class Decay:
 
     @property
     def factor(self) -> Tensor:
-        """a_t itself."""
+        """a_t itself, of a form that is not none."""
         if self.log is not None:
             return torch.exp(self.log)
-        return torch.ones(1, 1, 1, dtype=torch.float64) if self.value is None else self.value
+        assert self.value is not None
+        return self.value
 
     @property
     def log_size(self) -> Tensor:

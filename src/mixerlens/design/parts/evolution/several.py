@@ -26,13 +26,12 @@ STEPS = {"micro_steps": Option(integer(2, 16), 2)}
 
 
 def _check(spec: MixerSpec) -> None:
-    if spec.scaling.kind != "one" or spec.system.kind != "single" or spec.key.source == "evolution":
-        told = f"scaling {spec.scaling.kind}, system {spec.system.kind}, key.source {spec.key.source}"
-        raise InputError(
-            f"evolution {spec.evolution.kind}: {told}: its writes need scaling one, system single, own keys"
-        )
-    if spec.key.gate != "none" or spec.key.imaginary or spec.positions.kind != "none":
-        raise InputError(f"evolution {spec.evolution.kind}: its keys have no gate, imaginary part or positions")
+    needed = {"scaling": "one", "system": "single", "normalizer": "none", "positions": "none"}
+    for slot, kind in needed.items():
+        if spec.kind(slot).name != kind:
+            raise InputError(f"{slot}: {spec.kind(slot).name} beside evolution {spec.evolution.kind}: it needs {kind}")
+    if spec.key.source == "evolution" or spec.key.gate != "none" or spec.key.imaginary:
+        raise InputError(f"key: evolution {spec.evolution.kind} has several keys a token: no gate, no imaginary part")
 
 
 def _product(a: Assembly, o: Options, pieces: Pieces) -> Pieces:
