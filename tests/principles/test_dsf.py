@@ -14,6 +14,7 @@ from mixerlens.evolution import Delta
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumSink
 from mixerlens.principles.dsf import Dsf, dsf, eta, fold
 from mixerlens.support import Support
+from principles.drawn import drawn
 
 FINITE = []
 for _name, _family in families.FAMILIES.items():
@@ -22,11 +23,7 @@ for _name, _family in families.FAMILIES.items():
 
 
 def example(name, seed=0):
-    arguments = families.FAMILIES[name].arguments(seed)
-    arguments.pop("value")
-    d = families.FAMILIES[name].function(**arguments)
-    assert isinstance(d, CoefficientDynamics)
-    return d
+    return drawn(name, seed)[0]
 
 
 def test_the_finite_families_with_a_normaliser_are_all_there():

@@ -13,6 +13,7 @@ from mixerlens.errors import InputError
 from mixerlens.evolution import Rotation
 from mixerlens.principles.dsf import dsf
 from mixerlens.principles.eigenvalues import ENDS, Eigenvalues, eigenvalues, multiplicities
+from principles.drawn import drawn
 
 DENSE = [
     name
@@ -24,11 +25,7 @@ DENSE = [
 
 
 def example(name, seed=0):
-    arguments = families.FAMILIES[name].arguments(seed)
-    arguments.pop("value")
-    d = families.FAMILIES[name].function(**arguments)
-    assert isinstance(d, CoefficientDynamics)
-    return d
+    return drawn(name, seed)[0]
 
 
 def of_the_matrices(d, near):

@@ -13,21 +13,14 @@ from mixerlens import CoefficientDynamics, families, oracle_coefficients
 from mixerlens.errors import InputError
 from mixerlens.evolution import Scalar
 from mixerlens.principles.retention import LEVELS, Retention, retention
+from principles.drawn import drawn
 
 SINGLE = [name for name, f in families.FAMILIES.items() if name != "differential_attention"]
 
 
-def example(name, seed=0):
-    arguments = families.FAMILIES[name].arguments(seed)
-    value = arguments.pop("value")
-    d = families.FAMILIES[name].function(**arguments)
-    assert isinstance(d, CoefficientDynamics)
-    return d, value
-
-
 @pytest.mark.parametrize("name", SINGLE)
 def test_norms_of_every_family_are_those_of_the_dense_matrix(name):
-    d, _ = example(name)
+    d, _ = drawn(name)
     found = retention(d, sequence=d.batch - 1, steps=12)
     alpha = oracle_coefficients(d)[-1].to(torch.promote_types(d.coefficient_dtype, torch.float64)).numpy()
     largest = np.linalg.norm(alpha, 2, axis=(-2, -1))
@@ -71,7 +64,7 @@ def test_quantiles_by_lag_are_over_the_rows_that_have_the_pair(causal, window):
 
 def test_the_derivatives_of_the_outputs_are_what_is_measured():
     """d y_i / d v_j by autograd, of a channel of the values."""
-    d, value = example("gated_delta_net")
+    d, value = drawn("gated_delta_net")
     value = value[..., :1].clone().requires_grad_()
     y = (d.operator() @ value)[0, ..., 0]  # (time, heads)
     rows = [torch.autograd.grad(y[i].sum(), value, retain_graph=True)[0][0, ..., 0] for i in range(d.time)]
@@ -122,7 +115,7 @@ def test_counterexamples(example):
 
 
 def test_json_is_strict_and_conditions_are_told():
-    d, _ = example("delta_net")
+    d, _ = drawn("delta_net")
     written = json.loads(json.dumps(retention(d).to_json(), allow_nan=False))
     assert written["title"] == "Retention" and len(written["by_lag"][0][0]) == len(LEVELS)
     assert written["units"]["rate"] == "1 / token"
@@ -132,4 +125,4 @@ def test_json_is_strict_and_conditions_are_told():
 @pytest.mark.parametrize("wrong", [{"lags": 0}, {"steps": 0}])
 def test_refused(wrong):
     with pytest.raises(InputError, match="both must be at least 1"):
-        retention(example("delta_net")[0], **wrong)
+        retention(drawn("delta_net")[0], **wrong)

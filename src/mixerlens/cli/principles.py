@@ -109,7 +109,8 @@ def _show(found: ModelPrinciples) -> None:
     """A table a principle, then what is true of it, where it holds, and the case against its wording."""
     from rich.text import Text
 
-    from ..principles.words import name_of, value
+    from ..principles.words import found as of
+    from ..principles.words import name_of
     from ..report.grid import Pieces
     from ..report.words import count
 
@@ -126,11 +127,9 @@ def _show(found: ModelPrinciples) -> None:
         title = name_of(records[0]) if records else name
         shown = table(title, "layer", "mixer", "value", "meaning", right=("layer",))
         for m in found:
-            record = m.report.records.get(name)
-            told = ("refused", m.report.refused.get(name, "")) if record is None else (
-                value(name, record).replace("; ", "\n"), getattr(record, "silent", "") or getattr(record, "meaning", "")
-            )  # fmt: skip
-            shown.add_row(str(m.layer), Pieces.after(plain(inside_its_layer(m.path)), "."), *told)
+            value, meaning = of(name, m)
+            where = Pieces.after(plain(inside_its_layer(m.path)), ".")
+            shown.add_row(str(m.layer), where, value.replace("; ", "\n"), meaning)
         show("", shown)
         if records:
             _truth(name, records[0], found)

@@ -20,6 +20,14 @@ def value(name: str, record: Any) -> str:
     return VALUES[name](record) or NONE
 
 
+def found(name: str, mixer: MixerPrinciples) -> tuple[str, str]:
+    """Value and meaning of one measure of a mixer; where it was refused or says nothing, why."""
+    record = mixer.report.records.get(name)
+    if record is None:
+        return "refused", mixer.report.refused.get(name, "")
+    return value(name, record), getattr(record, "silent", "") or getattr(record, "meaning", "")
+
+
 def _readout(r: Any) -> str:
     if not r.lengths:
         return ""
@@ -59,7 +67,8 @@ def _scaling(r: Any) -> str:
 
 
 def _normalization(r: Any) -> str:
-    return f"G {spread_text(r.mass[:, -1])}; grows like T^{spread_text(r.power, 2, least=5e-4)}; |A_t| {spread_text(r.norm)}"
+    power = spread_text(r.power, 2, least=5e-4)
+    return f"G {spread_text(r.mass[:, -1])}; grows like T^{power}; |A_t| {spread_text(r.norm)}"
 
 
 def _retention(r: Any) -> str:

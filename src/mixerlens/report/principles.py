@@ -13,7 +13,8 @@ from mixerlens.principles.model import MixerPrinciples, ModelPrinciples
 from mixerlens.principles.pictures import Lines, picture
 from mixerlens.principles.record import Counterexample
 from mixerlens.principles.report import MEASURES, measure
-from mixerlens.principles.words import conditions, name_of, value
+from mixerlens.principles.words import conditions, name_of
+from mixerlens.principles.words import found as of
 from mixerlens.report.layers import LayerPlan
 from mixerlens.report.words import count, plain_text
 
@@ -23,6 +24,7 @@ OPTIONS: dict[str, Any] = {
     "selectivity": {"trials": 16, "targets": 2},
     "position": {"longest": 256, "permutations": 4},
     "structure": {"most": 32},
+    "scaling": {"pairs": 256},
     "retention": {"steps": 8},
 }
 WORDS = {"yes": "holds", "no": "does not hold", "not known": "not known"}
@@ -120,13 +122,7 @@ def _panel(name: str, found: ModelPrinciples, ids: dict[str, str], shown: Any) -
     def said(text: str) -> str:
         return plain_text(text).replace("token", found.unit)
 
-    rows = []
-    for m in found:
-        record = m.report.records.get(name)
-        told = ("refused", m.report.refused.get(name, "")) if record is None else (
-            value(name, record), getattr(record, "silent", "") or getattr(record, "meaning", "")
-        )  # fmt: skip
-        rows.append(Row(ids[m.path], m.layer, m.kind, *map(said, told)))
+    rows = [Row(ids[m.path], m.layer, m.kind, *map(said, of(name, m))) for m in found]
     first = records[0]
     return PrinciplePanel(
         name=name,
