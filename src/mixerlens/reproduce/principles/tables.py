@@ -30,9 +30,9 @@ ENDLESS = {"examples": None}
 
 @dataclass(frozen=True)
 class Scale:
-    """heads, dim, width: of the mixers; readout: heads and dim of the table of phi, whose state must be small. steps: by
-    table, or by task where there is an entry for it. tasks: by the names that the tables use, task and options. longer:
-    factors of the trained length that are tested too."""
+    """heads, dim, width: of the mixers; readout: heads and dim of the table of phi, whose state must be small. steps:
+    by table, or by task where there is an entry for it. tasks: by the names that the tables use, task and options.
+    longer: factors of the trained length that are tested too."""
 
     features: int
     layers: int
