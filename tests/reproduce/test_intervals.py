@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t, ttest_ind
 
 from mixerlens.reproduce.intervals import Difference, difference, holm, pack, unpack, wilson
 
@@ -33,6 +33,37 @@ def test_the_difference_covers_the_truth_as_often_as_it_says():
         found = difference(*rows)
         held += found.low <= 0.1 <= found.high
     assert held / 400 >= 0.95
+
+
+def test_degrees_of_freedom_are_welchs_and_satterthwaites():
+    """Of the three parts; and without the one of the examples, all is scipy's Welch test of the seeds."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        a, b = rng.integers(0, 2, (3, 40)), rng.integers(0, 2, (4, 40))
+        found = difference(a == 1, b == 1)
+        each = a.mean(0) - b.mean(0)
+        parts = [each.var(ddof=1) / 40, a.mean(1).var(ddof=1) / 3, b.mean(1).var(ddof=1) / 4]
+        free = sum(parts) ** 2 / sum(v * v / f for v, f in zip(parts, (39, 2, 3), strict=True))
+        assert found.freedom == pytest.approx(free, rel=1e-12)
+        assert found.p == pytest.approx(2 * t.sf(abs(found.mean) / np.sqrt(sum(parts)), free), rel=1e-9)
+        assert (found.low, found.high) == pytest.approx(t.interval(0.95, free, found.mean, np.sqrt(sum(parts))))
+    # one example alone has no variance over examples: what is left is scipy's Welch test of the seeds
+    few, more = np.array([[1], [0], [1]]), np.array([[0], [0], [0], [1]])
+    found, theirs = difference(few == 1, more == 1), ttest_ind(few[:, 0], more[:, 0], equal_var=False)
+    assert (found.p, found.freedom) == pytest.approx((theirs.pvalue, theirs.df), rel=1e-9)
+    one = difference(few[:1] == 1, more[:1] == 1)
+    assert (one.mean, one.low, one.high) == (1, 1, 1)
+
+
+def test_a_false_difference_of_three_seeds_is_as_rare_as_it_says_far_out_too():
+    """Two variants of one accuracy that differ by their seeds: few examples' noise, much of the seed's. The normal
+    quantile was wrong in 9 % of the cases at 5 %, and in 2 % at what Holm asks of the smallest of 17."""
+    rng, draws, p = np.random.default_rng(2), 3000, []
+    for _ in range(draws):
+        rows = [rng.random((3, 400)) < np.clip(rng.normal(0.7, 0.1, (3, 1)), 0, 1) for _ in range(2)]
+        p.append(difference(*rows).p)
+    for level in (0.05, 0.0029):
+        assert np.mean(np.array(p) < level) <= level + 2 * np.sqrt(level * (1 - level) / draws)
 
 
 def test_verdicts_follow_the_interval():

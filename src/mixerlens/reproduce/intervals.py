@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-__all__ = ["Difference", "difference", "holm", "pack", "unpack", "wilson"]
+from ..errors import UnsupportedError
+
+__all__ = ["Difference", "difference", "holm", "pack", "quantile", "unpack", "wilson"]
 
 Z = 1.959963984540054  # two-sided 95 %
 
@@ -32,20 +35,37 @@ def unpack(packed: str, total: int) -> Bool[np.ndarray, " examples"]:
     return np.unpackbits(np.frombuffer(bytes.fromhex(packed), np.uint8), count=total).astype(bool)
 
 
+def quantile(freedom: float) -> float:
+    """Student's: a variance of so many degrees of freedom makes a 95 % interval of plus or minus this many standard
+    errors. Raises UnsupportedError without scipy."""
+    return float(_special().stdtrit(freedom, 0.975))
+
+
+def _special() -> Any:
+    try:
+        from scipy import special
+    except ImportError as error:
+        raise UnsupportedError("intervals over seeds need scipy: pip install 'mixerlens[design]'") from error
+    return special
+
+
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of one variant less that of another on the same test examples; low, high: 95 %."""
+    """Accuracy of one variant less that of another on the same test examples; low, high: 95 %. freedom: the degrees of
+    freedom of its variance, of which a few seeds leave a few."""
 
     mean: float
     low: float
     high: float
+    freedom: float = math.inf
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of no difference by the same normal approximation: under 0.05 where zero is outside."""
+        """Two-sided p-value of no difference by the same Student's t: under 0.05 where zero is outside."""
         if self.high == self.low:
             return float(self.mean == 0)
-        return math.erfc(abs(self.mean) / (self.high - self.low) * 2 * Z / math.sqrt(2))
+        errors = 2 * abs(self.mean) / (self.high - self.low) * quantile(self.freedom)
+        return float(2 * _special().stdtr(self.freedom, -errors))
 
     def verdict(self, p: float | None = None) -> str:
         """ "higher", "lower", or "no difference" at 5 %; p: adjusted for other questions, its own unless given."""
@@ -71,13 +91,17 @@ def difference(
     """From what every seed of both got right, a row of the same examples a seed.
 
     The variance is that of the mean over test examples, each averaged over seeds, and that of the mean over seeds of
-    either variant, added: it covers another test set and another seed, and counts a part twice, to the safe side.
+    either variant, added: it covers another test set and another seed, and counts a part twice, to the safe side. A
+    variance made of a few seeds may be much too small, so the quantile is Student's t with Welch's and Satterthwaite's
+    degrees of freedom, (sum v)^2 / sum(v^2 / f) of the parts v with f degrees each: down to 2 with three seeds.
     """
     a, b = np.array(ours, dtype=float), np.array(theirs, dtype=float)
     each = a.mean(0) - b.mean(0)
-    variance = each.var(ddof=1) / len(each) if len(each) > 1 else 0.0
-    for rows in (a, b):
-        if len(rows) > 1:
-            variance += rows.mean(1).var(ddof=1) / len(rows)
-    mean, half = float(each.mean()), Z * math.sqrt(variance)
-    return Difference(mean, mean - half, mean + half)
+    samples = [sample for sample in (each, a.mean(1), b.mean(1)) if len(sample) > 1]
+    parts = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples]
+    mean, variance = float(each.mean()), sum(v for v, _ in parts)
+    if variance == 0:
+        return Difference(mean, mean, mean)
+    freedom = variance**2 / sum(v * v / f for v, f in parts)
+    half = quantile(freedom) * math.sqrt(variance)
+    return Difference(mean, mean - half, mean + half, freedom)

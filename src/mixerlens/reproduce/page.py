@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -185,7 +186,9 @@ def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
             lines.append(f"- {said} (`{key}`). {told[0].upper()}{told[1:]}.")
     head = ("difference", "what it asks", *(title(each.data, document) for each in judged))
     return f"""Differences in points of accuracy, with 95 % intervals, each by itself; "best" is what the
-validation part chose. A star: there at 5 % after Holm's correction over the sets.
+validation part chose. A star: there at 5 % after Holm's correction over the sets. Quantiles are
+Student's with the degrees of freedom of Welch and Satterthwaite, which few seeds leave few: {_freedom(judged)}. So few
+seeds cannot show that accuracies over seeds are normal, on which every p-value, star and interval here rests.
 
 {table(head, body)}
 In words, after that correction ("no difference": none that counts):
@@ -324,6 +327,13 @@ def _points(judged: Verdict, key: str) -> str:
     star = "" if judged.says(key) == "no difference" else " \\*"
     one = ", one seed" if judged.seeds[key] == 1 else ""
     return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]{star}{one}"
+
+
+def _freedom(judged: Sequence[Verdict]) -> str:
+    """The range over the differences, but for those in which no answer varies."""
+    every = [found.freedom for each in judged for found in each.differences.values() if found is not None]
+    finite = [each for each in every if math.isfinite(each)]
+    return f"{min(finite):.1f} to {max(finite):.0f} here" if finite else "no variance here"
 
 
 def _lost_to_holm(judged: Sequence[Verdict], document: dict[str, Any]) -> str:

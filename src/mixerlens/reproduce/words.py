@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .intervals import wilson
+from .intervals import quantile, wilson
 
 __all__ = ["not_run", "spread", "title", "to_text"]
 
@@ -36,7 +36,7 @@ def not_run(missing: Sequence[str]) -> list[str]:
 
 
 def spread(scores: Sequence[Sequence[int]]) -> str:
-    """Mean over seeds, its interval where there are many, and the range; Wilson's interval of a single score."""
+    """Mean over seeds, Student's interval where there are many, and the range; Wilson's interval of a single score."""
     if not scores:
         return ""
     each = [100 * correct / total for correct, total in scores]
@@ -47,7 +47,8 @@ def spread(scores: Sequence[Sequence[int]]) -> str:
         return f"{mean:.1f} [{100 * low:.1f} to {100 * high:.1f}]"
     inner = ""
     if len(each) >= 10:
-        half = 1.96 * math.sqrt(sum((x - mean) ** 2 for x in each) / (len(each) - 1) / len(each))
+        error = math.sqrt(sum((x - mean) ** 2 for x in each) / (len(each) - 1) / len(each))
+        half = quantile(len(each) - 1) * error
         inner = f" [{mean - half:.1f} to {mean + half:.1f}]"
     return f"{mean:.1f}{inner} ({min(each):.1f} to {max(each):.1f})"
 
