@@ -46,6 +46,8 @@ def result(config: RunConfig, **changed: Any) -> RunResult:
         "test_loss": 0.25,
         "test_correct": number % 200,
         "test_total": 200,
+        "test_sequences": 200,
+        "test_squares": 0.0,
         "chance": 0.1,
         "parameters": 10,
         "state_bytes": None,

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixerlens.sweep.intervals import of_difference, of_mean, student
+from mixerlens.sweep.intervals import Answers, of_difference, of_mean, student
+
+
+def alone(*counts):
+    """Counts of sequences that are asked one answer each."""
+    return [Answers(right, asked, asked, right * (asked - right) / asked) for right, asked in counts]
 
 
 def test_student_is_scipys():
@@ -18,24 +23,24 @@ def test_student_is_scipys():
 
 def test_one_seed_has_wilsons_interval_and_several_never_a_narrower_one():
     wilson = stats.binomtest(80, 100).proportion_ci(0.95, "wilson")
-    assert of_mean([(80, 100)]) == pytest.approx((0.8, wilson.low, wilson.high), rel=1e-12)
-    agreeing = of_mean([(80, 100), (80, 100)])
+    assert of_mean(alone((80, 100))) == pytest.approx((0.8, wilson.low, wilson.high), rel=1e-12)
+    agreeing = of_mean(alone((80, 100), (80, 100)))
     pooled = stats.binomtest(160, 200).proportion_ci(0.95, "wilson")
     assert agreeing == pytest.approx((0.8, pooled.low, pooled.high), rel=1e-12)
-    apart = of_mean([(60, 100), (70, 100), (95, 100)])
+    apart = of_mean(alone((60, 100), (70, 100), (95, 100)))
     expected = stats.ttest_1samp([0.6, 0.7, 0.95], 0).confidence_interval(0.95)
     assert apart == pytest.approx((0.75, expected.low, 1.0), rel=1e-12)
 
 
 def test_perfect_runs_are_not_certain():
-    mean, low, high = of_mean([(100, 100)] * 3)
+    mean, low, high = of_mean(alone((100, 100)) * 3)
     assert (mean, high) == (1.0, 1.0) and 0.98 < low < 1
-    mean, low, high = of_difference([(100, 100)] * 3, [(100, 100)] * 3)
+    mean, low, high = of_difference(alone((100, 100)) * 3, alone((100, 100)) * 3)
     assert mean == 0 and low == pytest.approx(-high) and 0 < high < 0.02
 
 
 def test_differences_are_paired_by_seed():
-    ours, theirs = [(90, 100), (50, 100), (70, 100)], [(80, 100), (41, 100), (59, 100)]
+    ours, theirs = alone((90, 100), (50, 100), (70, 100)), alone((80, 100), (41, 100), (59, 100))
     mean, low, high = of_difference(ours, theirs)
     expected = stats.ttest_rel([0.9, 0.5, 0.7], [0.8, 0.41, 0.59]).confidence_interval(0.95)
     assert mean == pytest.approx(0.1)
@@ -45,7 +50,7 @@ def test_differences_are_paired_by_seed():
 
 def test_newcombes_interval_of_the_published_example():
     # method 10 on 56/70 and 48/80: 0.0524 to 0.3339 (Newcombe 1998, table II, case a)
-    assert of_difference([(56, 70)], [(48, 80)]) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert of_difference(alone((56, 70)), alone((48, 80))) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():
@@ -53,6 +58,40 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says():
     hits = 0
     for _ in range(400):
         shares = np.clip(generator.normal(0.7, 0.05, 4), 0, 1)
-        _, low, high = of_mean([(int(generator.binomial(500, share)), 500) for share in shares])
+        _, low, high = of_mean(alone(*((int(generator.binomial(500, share)), 500) for share in shares)))
         hits += low <= 0.7 <= high
     assert hits >= 372  # 95 % less two standard errors
+
+
+def test_answers_count_what_every_sequence_was_asked_and_gave():
+    each = [(3, 4), (0, 2), (0, 0), (5, 5)]
+    found = Answers.of(each)
+    p = 8 / 11
+    assert found[:3] == (8, 11, 3)
+    assert found.squares == pytest.approx(sum((r - p * a) ** 2 for r, a in each), rel=1e-14)
+    assert Answers.of([(1, 1)] * 3 + [(0, 1)]) == Answers(3, 4, 4, 0.75)
+
+
+def test_copies_of_one_answer_are_worth_one():
+    """Every sequence asks eight times the same: the interval is that of one answer a sequence, and so where all are
+    right."""
+    rights = np.random.default_rng(2).random(60) < 0.7
+    eight = Answers.of([(8 * int(right), 8) for right in rights])
+    one = Answers.of([(int(right), 1) for right in rights])
+    assert of_mean([eight]) == pytest.approx(of_mean([one]), rel=1e-12)
+    assert of_difference([eight], alone((30, 60))) == pytest.approx(of_difference([one], alone((30, 60))), rel=1e-12)
+    assert of_mean([Answers.of([(8, 8)] * 60)]) == pytest.approx(of_mean(alone((60, 60))), rel=1e-12)
+    # answers that are even more alike over sequences than independent ones are worth no more than those
+    assert of_mean([Answers.of([(4, 8)] * 60)]) == pytest.approx(of_mean(alone((240, 480))), rel=1e-12)
+
+
+def test_one_seeds_interval_covers_where_the_answers_of_a_sequence_hang_together():
+    """Each sequence has a share of its own, 8 answers and 200 sequences. Taken as 1600 answers, half as many cover."""
+    generator, hits, naive, draws = np.random.default_rng(4), 0, 0, 500
+    for _ in range(draws):
+        rights = generator.binomial(8, generator.beta(0.35, 0.15, 200))
+        _, low, high = of_mean([Answers.of([(int(right), 8) for right in rights])])
+        hits += low <= 0.7 <= high
+        _, low, high = of_mean(alone((int(rights.sum()), 1600)))
+        naive += low <= 0.7 <= high
+    assert hits / draws >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / draws) and naive / draws < 0.75

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mixerlens.errors import InputError
+from mixerlens.reproduce.intervals import wilson
 from mixerlens.sweep.figure import draw
 from mixerlens.sweep.summary import summarize
 from sweep.doubles import config, result
@@ -72,6 +73,17 @@ def test_json_says_everything_and_numbers_that_are_none_are_null():
     assert found["measure"] == "Summary" and found["missing"] == ["b seed 1"]
     assert [cell["diverged"] for cell in found["cells"]] == [1, 0] and found["cells"][0]["above_chance"] is True
     assert found["differences"][0]["verdict"] == "undecided"
+
+
+def test_one_seed_gives_no_verdict_however_far_apart_two_models_are():
+    (apart,) = summarize([row("a", 0, test=0), row("b", 0, test=200)]).differences
+    assert apart.low > 0.9 and apart.verdict == "undecided"
+
+
+def test_answers_that_stand_or_fall_together_widen_the_intervals():
+    apart, together = (summarize([row("a", 0, test_squares=squares)]).cells[0] for squares in (50.0, 800.0))
+    assert (apart.low, apart.high) == pytest.approx(wilson(100, 200), rel=1e-12)
+    assert (together.low, together.high) == pytest.approx(wilson(100 / 16, 200 / 16), rel=1e-12)
 
 
 def test_the_figure_shows_every_cell_and_is_the_same_bytes_again(tmp_path):

@@ -73,6 +73,10 @@ def test_what_is_tested_is_the_kept_model_on_the_test_split_of_the_seed():
     asked = batch.targets != -100
     assert int((logits.argmax(-1) == batch.targets)[asked].sum()) == found.test_correct
     assert int(asked.sum()) == found.test_total
+    rights, counts = ((logits.argmax(-1) == batch.targets) & asked).sum(1).double(), asked.sum(1).double()
+    assert found.test_sequences == 30
+    squares = float(((rights - found.test_correct / found.test_total * counts) ** 2).sum())
+    assert found.test_squares == pytest.approx(squares, rel=1e-12)
     loss = torch.nn.functional.cross_entropy(logits[asked], batch.targets[asked])
     assert found.test_loss == pytest.approx(float(loss), rel=1e-5)
 

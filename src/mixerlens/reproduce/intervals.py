@@ -17,7 +17,7 @@ __all__ = ["Difference", "difference", "holm", "pack", "quantile", "unpack", "wi
 Z = 1.959963984540054  # two-sided 95 %
 
 
-def wilson(correct: int, total: int, z: float = Z) -> tuple[float, float]:
+def wilson(correct: float, total: float, z: float = Z) -> tuple[float, float]:
     """Wilson's interval of a proportion, 95 % unless told otherwise."""
     p, n = correct / total, total
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)

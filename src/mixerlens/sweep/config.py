@@ -30,6 +30,8 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("steps_done", "best_step"), "int64"),
     **dict.fromkeys(("train_loss", "validation_loss", "test_loss"), "double"),
     **dict.fromkeys(("validation_correct", "validation_total", "test_correct", "test_total"), "int64"),
+    "test_sequences": "int64",
+    "test_squares": "double",
     **dict.fromkeys(("validation_accuracy", "test_accuracy", "chance"), "double"),
     **dict.fromkeys(("parameters", "state_bytes"), "int64"),
     **dict.fromkeys(("history", "versions"), "string"),
@@ -117,7 +119,8 @@ class RunConfig:
 class RunResult:
     """status: "finished", or "diverged" after ``steps_done`` steps for the ``reason`` named, such as a loss that is not
     finite. Losses are cross-entropies. Of the looks the one with the most validation examples right is kept, of several
-    the one with the lowest validation loss; by it the test set is measured once. chance: the accuracy of guessing.
+    the one with the lowest validation loss; by it the test set is measured once, over ``test_sequences`` whose answers
+    stand or fall together as ``test_squares`` says (`intervals.Answers`). chance: the accuracy of guessing.
     state_bytes: a sequence's, of all layers, None where no finite state exists. history: one entry a look. versions: of
     the packages where the run was made."""
 
@@ -132,6 +135,8 @@ class RunResult:
     test_loss: float
     test_correct: int
     test_total: int
+    test_sequences: int
+    test_squares: float
     chance: float
     parameters: int
     state_bytes: int | None

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..measures.record import Record
-from .intervals import of_difference, of_mean
+from .intervals import Answers, of_difference, of_mean
 
 __all__ = ["GRID", "Cell", "Difference", "Summary", "summarize"]
 
@@ -67,7 +67,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """ "higher", "lower", or "undecided" where the interval holds zero."""
+        """ "higher", "lower", or "undecided" where the interval holds zero, or is of one seed, which says nothing of
+        others: two trainings of one model differ too."""
+        if len(self.seeds) < 2:
+            return "undecided"
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "undecided"
 
 
@@ -88,10 +91,11 @@ class Summary(Record):
 
     labels: ClassVar[dict[str, str]] = {
         "cells": "one model on one task at the grid point that validation chose: test accuracy, its mean over seeds, "
-        "and the 95 % interval, the smallest that holds Student's over seeds and Wilson's of the pooled answers",
+        "and the 95 % interval, the smallest that holds Student's over seeds and Wilson's of the pooled answers, "
+        "as many as they are worth when those of one sequence stand or fall together",
         "differences": "accuracy of spec less that of other on the same seeds, with the 95 % interval, the smallest "
-        "that holds Student's over the seeds' differences and Newcombe's of the pooled answers; for one pair, not "
-        "corrected for how many pairs there are",
+        "that holds Student's over the seeds' differences and Newcombe's of the pooled answers, as many as they are "
+        "worth; for one pair, not corrected for how many pairs there are; undecided with one seed",
         "missing": "runs that were asked for and are not stored",
         "recipe": "what all runs share",
     }
@@ -211,5 +215,5 @@ def _difference(ours: list[Row], theirs: list[Row]) -> Difference | None:
     return Difference(ours[0]["spec"], theirs[0]["spec"], ours[0]["task"], seeds, mean, low, high)
 
 
-def _counts(rows: list[Row]) -> list[tuple[int, int]]:
-    return [(row["test_correct"], row["test_total"]) for row in rows]
+def _counts(rows: list[Row]) -> list[Answers]:
+    return [Answers(*(row[f"test_{name}"] for name in ("correct", "total", "sequences", "squares"))) for row in rows]

@@ -19,15 +19,16 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError, UnsupportedError
 from ..reproduce.store import versions
 from ..tasks import IGNORED, Batch, Task
 from ..tasks.task import Split
 from .config import PACKAGES, RunConfig, RunResult
+from .intervals import Answers
 
-__all__ = ["REFUSED", "build", "train"]
+__all__ = ["REFUSED", "build", "by_sequence", "train"]
 
 AT_ONCE = 64  # examples that are measured
 # what a model whose shapes fit raises where its numbers stopped being finite, or a system has no solution
@@ -124,7 +125,9 @@ def _train(
         if _order(look) > _order(best):
             best, kept = look, copy.deepcopy(model.state_dict())
     model.load_state_dict(kept)
-    tested = _measure(model, task, _examples(task, "test", config.tested, config))
+    each: list[tuple[int, int]] = []
+    tested = _measure(model, task, _examples(task, "test", config.tested, config), each=each)
+    answers = Answers.of(each)
     return RunResult(
         status="finished" if reason is None else "diverged",
         reason=reason,
@@ -137,6 +140,8 @@ def _train(
         test_loss=tested["loss"],
         test_correct=tested["correct"],
         test_total=tested["total"],
+        test_sequences=answers.sequences,
+        test_squares=answers.squares,
         chance=float(task.chance.value),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         state_bytes=_state_bytes(model),
@@ -208,9 +213,16 @@ def _examples(task: Task[Any], split: Split, most: int, config: RunConfig) -> li
 
 
 @torch.no_grad()
-def _measure(model: nn.Module, task: Task[Any], batches: list[Batch], *, fresh: bool = False) -> dict[str, Any]:
+def _measure(
+    model: nn.Module,
+    task: Task[Any],
+    batches: list[Batch],
+    *,
+    fresh: bool = False,
+    each: list[tuple[int, int]] | None = None,
+) -> dict[str, Any]:
     """loss, correct and total over the examples. Nothing is right in a batch whose logits are not all finite, or whose
-    numbers a trained model refuses; a fresh one raises."""
+    numbers a trained model refuses; a fresh one raises. each: right and asked of every sequence are put there."""
     model.eval()
     loss, right, total = 0.0, 0, 0
     for batch in batches:
@@ -221,12 +233,22 @@ def _measure(model: nn.Module, task: Task[Any], batches: list[Batch], *, fresh: 
         except REFUSED:
             if fresh:
                 raise
-            loss = math.nan
-            continue
-        loss += float(task.loss(logits, batch.targets)) * asked
-        right += task.score(logits, batch.targets)[0] if bool(logits.isfinite().all()) else 0
+            loss, logits = math.nan, None
+        finite = logits is not None and bool(logits.isfinite().all())
+        if logits is not None:
+            loss += float(task.loss(logits, batch.targets)) * asked
+            right += task.score(logits, batch.targets)[0] if finite else 0
+        if each is not None:
+            each += by_sequence(task, logits if finite else None, batch.targets)
     model.train()
     return {"loss": loss / total, "correct": right, "total": total}
+
+
+def by_sequence(task: Task[Any], logits: Tensor | None, targets: Tensor) -> list[tuple[int, int]]:
+    """Right and asked of every sequence of a batch; without logits nothing is right."""
+    if logits is None:
+        return [(0, int((row != IGNORED).sum())) for row in targets]
+    return [task.score(logits[i : i + 1], targets[i : i + 1]) for i in range(len(targets))]
 
 
 def _order(look: dict[str, Any]) -> tuple[int, float]:

@@ -12,29 +12,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...sweep.intervals import of_difference
+from ...sweep.config import RunConfig
+from ...sweep.intervals import Answers, of_difference
 from .tables import EVOLUTION, NORMALIZER, READOUT, SCALING
 
 __all__ = ["CLAIMS", "Claim", "Judged", "judged"]
 
-Counts = tuple[int, int]
 
-
-def outcome(run: Mapping[str, Any]) -> Counts:
-    """Right and asked of the test split."""
+def outcome(run: Mapping[str, Any]) -> Answers:
+    """Right and asked of the test split, as if all answers of a sequence stood and fell together: a stored cell does
+    not say how far they do, so an interval counts sequences alone."""
     right, asked = run["outcome"]["score"]
-    return right, asked
+    return Answers(right, asked, RunConfig.tested, right * (asked - right) / RunConfig.tested)
 
 
-def trained_length(run: Mapping[str, Any]) -> Counts:
+def trained_length(run: Mapping[str, Any]) -> Answers:
     """Of the shortest of the other tests: the trained length, in the table of A_t."""
-    right, asked = run["longer"][min(run["longer"], key=int)]["outcome"]["score"]
-    return right, asked
+    return outcome(run["longer"][min(run["longer"], key=int)])
 
 
-def longest(run: Mapping[str, Any]) -> Counts:
-    right, asked = run["longer"][max(run["longer"], key=int)]["outcome"]["score"]
-    return right, asked
+def longest(run: Mapping[str, Any]) -> Answers:
+    return outcome(run["longer"][max(run["longer"], key=int)])
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Claim:
     less: str
     says: str
     source: str
-    of: Callable[[Mapping[str, Any]], Counts] = outcome
+    of: Callable[[Mapping[str, Any]], Answers] = outcome
 
 
 @dataclass(frozen=True)
