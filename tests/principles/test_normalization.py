@@ -12,7 +12,7 @@ import torch
 
 from mixerlens import CoefficientDynamics, evolution, families, principles
 from mixerlens.normalizer import RowSum, RowSumFloor
-from mixerlens.readout import Polynomial
+from mixerlens.readout import Polynomial, Sigmoid
 
 
 def vectors(*shape):
@@ -124,3 +124,74 @@ def test_what_bounds_a_row_is_said():
     assert holds(readout=Polynomial((0.4, 1, 0.5)), normalizer=RowSum()) == [False, True]
     assert holds(normalizer=RowSumFloor(torch.ones(1, 1, 1))) == [False, False]
     assert holds(readout=Polynomial((0, 0, 0, 0, 1))) == [None, False]
+
+
+def test_what_fades_is_bounded_for_a_linear_phi_and_not_for_sigmoid():
+    """The theorem's condition: phi(0) = 1/2 of every token that has faded adds up."""
+    query, key = vectors(1, 256, 1, 4), vectors(1, 256, 1, 4)
+    half = evolution.Scalar(decay=torch.full((1, 1, 1), 0.5))
+    linear = principles.normalization(CoefficientDynamics(query, key, half)).mass[0]
+    kinked = principles.normalization(CoefficientDynamics(query, key, half, readout=Sigmoid())).mass[0]
+    assert float(linear[-1]) < 60 and float(kinked[-1]) > 0.45 * 256
+    assert "|phi(z)| <= c |z|" in principles.NormalizationPrinciple.theorem
+
+
+@pytest.mark.parametrize("form", ["scalar", "dense"])
+def test_the_exponent_is_of_the_first_token_and_runs_between_gates_have_their_own(form):
+    def measured(values):
+        decay = torch.tensor(values).double()
+        kept = evolution.Scalar(decay=decay[None, :, None])
+        if form == "dense":
+            kept = evolution.Dense(decay[None, :, None, None, None] * torch.eye(2).double())
+        return principles.normalization(CoefficientDynamics(vectors(1, 65, 1, 2), vectors(1, 65, 1, 2), kept))
+
+    later = measured([1.0] + [0.5] * 32 + [2.0] * 32)
+    assert abs(float(later.exponent)) < 1e-14 and float(later.mass[0, -1]) > 1e8
+    assert "present at the first token" in later.meaning and "run" not in later.meaning
+    shut = measured([1.0] + [3.0] * 20 + [0.0] + [2.0] * 43)
+    assert float(shut.exponent) == -math.inf and float(shut.between) == pytest.approx(math.log(2), rel=1e-12)
+    first = measured([1.0] + [3.0] * 40 + [0.0] + [2.0] * 23)
+    assert float(first.between) == pytest.approx(math.log(3), rel=1e-12) and "longest run" in first.meaning
+    never = measured([0.0] * 65)
+    assert float(never.exponent) == -math.inf and bool(never.between.isnan())
+
+
+@pytest.mark.parametrize("last", [12, 15, 16, 17, 30])
+def test_dimensions_that_close_one_after_the_other_erase_together(last):
+    decay = torch.full((1, 41, 1, 2), 2.0).double()
+    decay[:, 10, :, 0] = decay[:, last, :, 1] = 0
+    d = CoefficientDynamics(vectors(1, 41, 1, 2), vectors(1, 41, 1, 2), evolution.Diagonal(decay=decay))
+    dense = evolution.Dense(torch.diag_embed(decay))
+    for mixer in (d, CoefficientDynamics(d.query, d.key, dense)):
+        found = principles.normalization(mixer)
+        assert float(found.exponent) == -math.inf and float(found.between) == pytest.approx(math.log(2), rel=1e-12)
+
+
+@pytest.mark.parametrize("rate", [-40.0, -100.0, -500.0])
+def test_a_strong_decay_does_not_look_like_a_closed_gate(rate):
+    unit = torch.nn.functional.normalize(vectors(1, 65, 1, 4), dim=-1)
+    beta = torch.full((1, 65, 1), 0.5).double()
+
+    def exponent(log_decay):
+        kept = evolution.Delta(unit, beta, log_decay=torch.full((1, 65, 1), log_decay).double())
+        return float(principles.normalization(CoefficientDynamics(unit, unit, kept, beta)).exponent)
+
+    assert exponent(rate) == pytest.approx(rate + exponent(0.0), rel=1e-12)
+
+
+def test_a_maximum_over_some_tokens_says_over_how_many():
+    full = torch.eye(2).double().repeat(1, 100, 1, 1, 1)
+    found = principles.normalization(
+        CoefficientDynamics(vectors(1, 100, 1, 2), vectors(1, 100, 1, 2), evolution.Dense(full)), most_matrices=10
+    )
+    assert found.norm_tokens == 10 and "10 tokens looked at (of 99)" in found.meaning
+    assert found.conditions[2].found.endswith("10 of 99 tokens")
+
+
+def test_where_no_state_exists_none_grows():
+    query, key = vectors(1, 12, 1, 2), vectors(1, 12, 1, 2)
+    found = principles.normalization(families.softmax_attention(query=query, key=key, causal=False))
+    assert bool(found.exponent.isnan()) and bool(found.norm.isnan()) and "no A_t acts" in found.meaning
+    assert len(found.conditions) == 2 and float(found.mass) == pytest.approx(1)
+    single = principles.normalization(CoefficientDynamics(query[:, :1], key[:, :1]))
+    assert bool(single.exponent.isnan()) and "no A_t acts" in single.meaning

@@ -97,3 +97,30 @@ def test_states_too_large_to_hold_are_refused_and_named():
     assert "1500 x 1500" in report.refused["structure"] and not report.records
     with pytest.raises(UnsupportedError, match="1500 x 1500"):
         _ = report["structure"]
+
+
+def test_a_and_c_need_not_commute_where_both_commute_with_b():
+    x, y, z = [1.0, 0, 0], [0, 1.0, 0], [0.6, 0, 0.8]
+    w = torch.tensor([x, x, y, z, y, x]).double()[None, :, None]
+    d = CoefficientDynamics(w, w, evolution.Delta(w, torch.ones(1, 6, 1).double()))
+    found = principles.structure(d)
+    assert float(found.commutator_largest) < 1e-15  # all neighbours commute
+    assert found.conditions[0].holds is False
+    w = torch.tensor([x, x, y, y, y, x]).double()[None, :, None]
+    d = CoefficientDynamics(w, w, evolution.Delta(w, torch.ones(1, 6, 1).double()))
+    assert principles.structure(d).conditions[0].holds is None  # no kind says so
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_a_defective_eigenvalue_is_not_called_a_rotation(size):
+    basis = np.linalg.qr(vectors(size, size).numpy())[0]
+    block = torch.from_numpy(basis @ (0.9 * np.eye(size) + 0.5 * np.eye(size, k=1)) @ basis.T)
+    found = principles.structure(mixer(evolution.Dense(block), 16, size))
+    assert float(found.turning) == 0 and [c.holds for c in found.conditions[1:3]] == [None, None]
+    shown = principles.structure(mixer(evolution.Dense(torch.triu(vectors(size, size))), 16, size))
+    assert shown.conditions[1].holds is True and float(shown.turning) == 0
+
+
+def test_a_small_rotation_is_one():
+    small = principles.structure(mixer(evolution.Rotation(torch.tensor([1e-7], dtype=torch.float64)), 10, 2))
+    assert float(small.turning) == 1 and small.conditions[1].holds is False and small.conditions[2].holds

@@ -29,9 +29,11 @@ class NormalizationPrinciple(Principle):
     """lengths: T. mass: G(T) = max over i <= T of sum_j |alpha_ij|, (heads, lengths). row_mass: of every row, (heads,
     tokens). power: slope of log G on log T over the longer half of the lengths, (heads,), NaN where G is 0.
 
-    exponent: ln |A_T ... A_1|_2 / (T - 1), the largest rate at which any state can have grown over the sequence,
-        (heads,); -infinity where a gate has closed. norm: max_t |A_t|_2, and radius: max_t of the spectral radius,
-        over ``norm_tokens`` tokens, (heads,).
+    exponent: ln |A_T ... A_1|_2 / (T - 1), the rate at which a state present at the first token can have grown over the
+        sequence, (heads,); -infinity where gates have erased it. An impulse that enters later may have grown faster.
+        between: the same over the longest run of tokens before or after such an erasure, (heads,).
+        norm: max_t |A_t|_2, and radius: max_t of the spectral radius, over ``norm_tokens`` of the T - 1 tokens that
+        have one, (heads,). All of these are NaN where no A_t acts on any state.
     """
 
     lengths: tuple[int, ...]
@@ -39,6 +41,7 @@ class NormalizationPrinciple(Principle):
     row_mass: Tensor = field(repr=False)
     power: Tensor
     exponent: Tensor
+    between: Tensor
     exponent_tokens: int
     norm: Tensor
     radius: Tensor
@@ -52,8 +55,9 @@ class NormalizationPrinciple(Principle):
         "|y_i| <= G(T) max_j |v_j| with G(T) = max_i sum_j |alpha_ij|, and no smaller bound holds for all values. If "
         "phi >= 0 and eta_i = sum_j phi(z_ij), every row has mass at most 1. If phi takes both signs a row sum may "
         "nearly vanish and bounds nothing, nor does max(|row sum|, 1). Without eta, products A_i ... A_{j+1} that fade "
-        "like rho^(i - j), rho < 1, bound G for bounded q, k and b. |A_t| <= 1 at every token keeps the products from "
-        "growing, a spectral radius of at most 1 does not."
+        "like rho^(i - j), rho < 1, bound G for bounded q, k, b and a linear phi, or any with |phi(z)| <= c |z|; exp "
+        "and sigmoid give what has faded phi(0) each, and G grows like T. |A_t| <= 1 at every token keeps the products "
+        "from growing, a spectral radius of at most 1 does not."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "arXiv 2405.04517")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
@@ -106,14 +110,16 @@ assert mass[0] == 1 and abs(mass[1] - 1999) < 1e-6
     labels: ClassVar[dict[str, str]] = {
         "mass": "G(T): largest sum of absolute coefficients of a row among the first T.",
         "power": "Power of T with which G grows over the longer half of the lengths; 0: bounded so far.",
-        "exponent": "Largest rate, a token, at which a state can have grown over the sequence.",
-        "norm": "Largest factor by which one A_t can lengthen a state.",
-        "radius": "Largest absolute eigenvalue of any A_t.",
+        "exponent": "Largest rate, a token, at which a state present at the first token can have grown.",
+        "between": "The same over the longest run of tokens between two that erase all before them.",
+        "norm": "Largest factor by which one A_t looked at can lengthen a state.",
+        "radius": "Largest absolute eigenvalue of an A_t looked at.",
     }
     units: ClassVar[dict[str, str]] = {
         "lengths": "tokens",
         "mass": "output a unit of value",
         "exponent": "1 / token",
+        "between": "1 / token",
         "norm": "per token",
         "radius": "per token",
         "exponent_tokens": "tokens",
@@ -144,49 +150,92 @@ def normalization(
     mass = highest[:, [t - 1 for t in lengths]]
     longest = min(longest, max(BETWEEN, WORK // (d.heads * d.dim**3)))
     followed = d if d.time <= longest or _summed(d) else d.select_tokens(0, longest)
-    exponent = lyapunov(followed)
     norm, radius, norm_tokens = _norms(d, most_matrices)
+    exponent, between = _followed(followed)
+    if not norm_tokens:
+        norm = radius = exponent = between = torch.full((d.heads,), torch.nan, dtype=torch.float64)
     return NormalizationPrinciple(
         lengths=lengths,
         mass=mass,
         row_mass=row_mass,
         power=_power(lengths, mass),
         exponent=exponent,
+        between=between,
         exponent_tokens=followed.time,
         norm=norm,
         radius=radius,
         norm_tokens=norm_tokens,
-        meaning=_meaning(lengths, mass, exponent, norm),
-        conditions=_conditions(d, norm, radius),
+        meaning=_meaning(d, mass, exponent, between, norm, norm_tokens),
+        conditions=_conditions(d, norm, radius, norm_tokens),
     )
 
 
 def lyapunov(d: CoefficientDynamics) -> Tensor:
     """ln |A_{T-1} ... A_1|_2 / (T - 1) for the T tokens of one sequence: (heads,) float64.
 
+    0 for a single token, -infinity where the product is zero.
+    """
+    return _followed(d)[0]
+
+
+def _followed(d: CoefficientDynamics) -> tuple[Tensor, Tensor]:
+    """The exponent, and that of the longest run that no erasure cuts: each (heads,) float64.
+
     A sum of logarithms where the A_t are diagonal. Else the product is followed as Q times an upper triangle: a QR of
-    A_t Q every few tokens keeps the columns apart, and the triangle is kept near 1, its scale apart in a logarithm, so
-    that neither overflows. 0 for a single token, -infinity where the product is zero.
+    A_t Q every few tokens keeps the columns apart, and both are kept near 1, their scale apart in a logarithm, so
+    that neither overflows nor vanishes.
     """
     steps = d.time - 1
+    zero = torch.zeros(d.heads, dtype=torch.float64)
     if steps < 1 or isinstance(d.evolution, Identity) or not d.support.causal:
-        return torch.zeros(d.heads, dtype=torch.float64)
+        return zero, zero
     if isinstance(d.evolution, Shift):  # an isometry of what has not left the register yet
-        return torch.full((d.heads,), 0.0 if steps * d.evolution.block < d.dim else -torch.inf, dtype=torch.float64)
+        block = d.evolution.block
+        gone = torch.full_like(zero, 0.0 if steps * block < d.dim else -torch.inf)
+        return gone, zero if d.dim > block else torch.full_like(zero, torch.nan)
     if isinstance(d.evolution, Scalar | Diagonal | Rotation):
-        return _sum_of_logs(d) / steps
-    basis = torch.eye(d.dim, dtype=_wide(d.dtype)).expand(1, d.heads, d.dim, d.dim)
-    triangle, scale = basis[0], torch.zeros(d.heads, dtype=torch.float64)
+        exponent = _sum_of_logs(d) / steps
+        each = [_longest_open(d, h) if x == -math.inf else x for h, x in enumerate(exponent.tolist())]
+        return exponent, torch.tensor(each, dtype=torch.float64)
+    unit = torch.eye(d.dim, dtype=_wide(d.dtype)).expand(1, d.heads, d.dim, d.dim)
+    basis, triangle, scale = unit, unit[0], zero
+    begun = torch.zeros(d.heads, dtype=torch.float64)  # tokens before the run that is followed
+    runs = zero
+    between = torch.full_like(zero, torch.nan)
+    erased = torch.zeros(d.heads, dtype=torch.bool)
+
+    def ended(t: int, heads: Tensor, rate: Tensor) -> None:
+        nonlocal runs, between
+        longer = heads & (t - begun > runs)
+        between = torch.where(longer, rate / (t - begun).clamp(min=1), between)
+        runs = torch.where(longer, t - begun, runs)
+
     for t in range(1, d.time):
-        basis = d.evolution.step(basis, t)
+        moved = d.evolution.step(basis, t)
+        closed = ((moved[0] @ triangle) == 0).all(-1).all(-1)
+        if bool(closed.any()):  # what came before is measured, and a new run starts after this token
+            ended(t - 1, closed, torch.linalg.matrix_norm(basis[0] @ triangle, 2).log() + scale)
+            erased, begun = erased | closed, torch.where(closed, t, begun)
+            moved = torch.where(closed[:, None, None], unit, moved)
+            triangle = torch.where(closed[:, None, None], unit[0], triangle)
+            scale = torch.where(closed, 0.0, scale)
+        size = moved.abs().amax((-2, -1))[0]
+        basis, scale = moved / size[:, None, None], scale + size.log()
         if t % BETWEEN and t < steps:
             continue
         basis, step = torch.linalg.qr(basis)
         triangle = step[0] @ triangle
         size = triangle.abs().amax((-2, -1))
         scale = scale + size.log()
-        triangle = triangle / torch.where(size > 0, size, 1)[:, None, None]
-    return (torch.linalg.matrix_norm(triangle, 2).log() + scale) / steps
+        triangle = triangle / size[:, None, None]
+    last = torch.linalg.matrix_norm(triangle, 2).log() + scale
+    ended(steps, torch.ones_like(erased), last)
+    return torch.where(erased, -torch.inf, last / steps), between
+
+
+def _logs(d: CoefficientDynamics, lo: int, hi: int) -> Tensor:
+    """log |a_t| of diagonal A_t: (time | 1, heads | 1, modes)."""
+    return d.evolution.eigenvalues(lo, hi).abs().log()[0]
 
 
 def _sum_of_logs(d: CoefficientDynamics) -> Tensor:
@@ -194,17 +243,31 @@ def _sum_of_logs(d: CoefficientDynamics) -> Tensor:
     total = torch.zeros(d.heads, 1, dtype=torch.float64)
     for lo in range(1, d.time, SLAB):
         hi = min(lo + SLAB, d.time)
-        logs = d.evolution.eigenvalues(lo, hi).abs().log()[0]  # (time | 1, heads | 1, modes)
+        logs = _logs(d, lo, hi)
         summed = logs.sum(0) if logs.shape[0] > 1 or hi - lo == 1 else logs[0] * (hi - lo)
         total = total + spread(summed, d.heads, 0)
     return total.amax(-1)
+
+
+def _longest_open(d: CoefficientDynamics, head: int) -> float:
+    """The exponent of one head over the longest run of tokens whose product is not 0; NaN where there is none."""
+    logs = spread(_logs(d, 1, d.time), d.heads, 1)[:, head]
+    total, begun, best, rate = torch.zeros(logs.shape[-1]).double(), 0, 0, math.nan
+    for t, step in enumerate(logs.expand(d.time - 1, -1)):
+        moved = total + step
+        if bool((moved == -torch.inf).all()):
+            moved, begun = torch.zeros_like(moved), t + 1
+        elif t + 1 - begun > best:
+            best, rate = t + 1 - begun, float(moved.amax()) / (t + 1 - begun)
+        total = moved
+    return rate
 
 
 def _norms(d: CoefficientDynamics, most: int) -> tuple[Tensor, Tensor, int]:
     """max_t |A_t|_2 and max_t of the spectral radius, each (heads,), and over how many tokens t >= 1."""
     if d.time < 2 or isinstance(d.evolution, Identity) or not d.support.causal:
         one = torch.ones(d.heads, dtype=torch.float64)
-        return one, one, max(d.time - 1, 0)
+        return one, one, max(d.time - 1, 0) if d.support.causal else 0
     if isinstance(d.evolution, Shift):
         norm = torch.full((d.heads,), float(d.dim > d.evolution.block), dtype=torch.float64)
         return norm, torch.zeros_like(norm), d.time - 1
@@ -280,27 +343,43 @@ def _never_negative(coefficients: tuple[float, ...]) -> bool | None:
     return c[1] ** 2 == 4 * c[0] * c[2] if len(c) == 3 else None
 
 
-def _conditions(d: CoefficientDynamics, norm: Tensor, radius: Tensor) -> tuple[Condition, ...]:
+def _conditions(d: CoefficientDynamics, norm: Tensor, radius: Tensor, looked: int) -> tuple[Condition, ...]:
     n = d.normalizer
     kind = type(n).__name__
     plain_sum = isinstance(n, RowSum) and not isinstance(n, RowSumFloor)
     names = {NoNormalizer: "eta = 1", PerToken: "eta_i is given token by token", RowSumFloor: "eta = max(|sum|, floor)"}
     told = next((text for known, text in names.items() if isinstance(n, known)), f"{kind}: the sum of the row")
-    return (
+    bounds = (
         Condition("phi >= 0 for every real score", _positive(d), repr(d.readout)),
         Condition("eta_i is the sum of the row", plain_sum, told),
-        Condition("|A_t| <= 1 at every token looked at", bool((norm <= 1 + 1e-12).all()), f"max {spread_text(norm)}"),
+    )
+    if not looked:
+        return bounds
+    seen = f" at {looked} of {d.time - 1} tokens"
+    return (
+        *bounds,
+        Condition(
+            "|A_t| <= 1 at every token looked at", bool((norm <= 1 + 1e-12).all()), f"max {spread_text(norm)}{seen}"
+        ),
         Condition(
             "the spectral radius of A_t is at most 1 (which is not enough)",
             bool((radius <= 1 + 1e-12).all()),
-            f"max {spread_text(radius)}",
+            f"max {spread_text(radius)}{seen}",
         ),
     )
 
 
-def _meaning(lengths: tuple[int, ...], mass: Tensor, exponent: Tensor, norm: Tensor) -> str:
+def _meaning(d: CoefficientDynamics, mass: Tensor, exponent: Tensor, between: Tensor, norm: Tensor, looked: int) -> str:
+    told = f"The outputs of {d.time} tokens are at most G = {spread_text(mass[:, -1])} times the largest value; "
+    if not looked:
+        return f"{told}no A_t acts on any state, so none grows."
+    runs = (
+        f", {spread_text(between)} over the longest run that no gate cuts"
+        if bool(exponent.isinf().any()) and not bool(between.isnan().all())
+        else ""
+    )
     return (
-        f"The outputs of {lengths[-1]} tokens are at most G = {spread_text(mass[:, -1])} times the largest value; "
-        f"states grow by at most {spread_text(exponent)} a token in the long run (natural logarithm), "
-        f"and by a factor of {spread_text(norm)} at one token."
+        f"{told}a state present at the first token grows by at most {spread_text(exponent)} a token{runs} (natural "
+        f"logarithm), and any by a factor of {spread_text(norm)} at one of the {looked} tokens looked at (of "
+        f"{d.time - 1})."
     )
