@@ -29,10 +29,12 @@ def test_help_names_every_verb_and_the_version_is_the_packages(mixerlens):
 
     assert mixerlens("--version").stdout == f"mixerlens {package.__version__}\n"
     listed = mixerlens("--help")
-    assert listed.exit_code == 0 and all(verb.__name__ in listed.stdout for verb in VERBS)
-    for verb in VERBS:
-        subject = {"families": "NAME", "reproduce": "STUDY", "doctor": "--json"}.get(verb.__name__, "MODEL")
-        assert subject in mixerlens(verb.__name__, "--help").stdout
+    names = [verb.__name__.replace("_", "-") for verb in VERBS]
+    assert listed.exit_code == 0 and all(name in listed.stdout for name in names)
+    subjects = {"families": "NAME", "reproduce": "STUDY", "design": "FILE", "bench-tasks": "SPEC"}
+    subjects |= dict.fromkeys(("doctor", "tasks"), "--json")
+    for name in names:
+        assert subjects.get(name, "MODEL") in mixerlens(name, "--help").stdout
 
 
 @pytest.mark.parametrize("arguments", [["verify"], ["verify", "a", "b"], ["verify", "a", "--dtype", "int8"], ["prove"]])
