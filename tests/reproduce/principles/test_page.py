@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from mixerlens.measures.record import plain
+from mixerlens.reproduce.intervals import wilson
 from mixerlens.reproduce.principles import page
-from mixerlens.reproduce.principles.claims import CLAIMS, judged
+from mixerlens.reproduce.principles.claims import CLAIMS, judged, longest, outcome, trained_length
 from mixerlens.reproduce.store import Store
 from mixerlens.reproduce.study import STUDIES, document
+from mixerlens.sweep.intervals import of_mean
 
 STUDY = STUDIES["principles"]
 
@@ -79,7 +81,7 @@ def test_the_page_of_a_whole_run(tmp_path):
 def test_a_page_of_nothing_names_everything_that_is_missing():
     text = page.markdown(document("principles", "quick", STUDY.cells("quick"), []))
     assert "0 of 414 cells" in text
-    assert "scaling, unit length, b = 1: n = 8, n = 16, n = 32, n = 64 (seeds 0, 1, 2)" in text
+    assert "scaling, unit length, b = 1: n = 8, n = 16, n = 32, n = 64 (seeds 1, 2, 3)" in text
     assert page.brief(document("principles", "quick", STUDY.cells("quick"), [])) == ""
 
 
@@ -95,8 +97,34 @@ def test_numbers_that_are_not_finite_are_said():
     assert "| 3 of 3 | 3 | 1 | - (3 not finite) |" in text
 
 
+def test_the_seed_that_settled_the_sizes_is_in_no_verdict():
+    """Wildly better, or the reverse, on seed 0: nothing changes but the tables, which show what is stored."""
+    generator = np.random.default_rng(3)
+    cells = STUDY.cells("quick", ["readout", "spectrum"], [0, 1, 2, 3, 4, 5, 6])
+    drawn = {cell.name: generator.uniform(0.4, 0.6) for cell in cells}
+
+    def found(zero):
+        stored = [made(cell, zero(cell) if cell.seed == 0 else drawn[cell.name]) for cell in cells]
+        tables = document("principles", "quick", cells, stored)["tables"]
+        spectra = page.brief({"tables": {"spectrum": tables["spectrum"]}, "scale": "quick"})
+        return judged(tables), [line for line in spectra.splitlines() if "abs(eigenvalue) | " in line]
+
+    first, second = found(lambda cell: 0.9 if cell.variant == "exp" else 0.1), found(lambda cell: 0.5)
+    assert first == second and {each.seeds for each in first[0] if each.difference is not None} == {6}
+    counted = {cell.seed for cell in STUDY.cells("quick")}
+    assert counted == {1, 2, 3, 4, 5, 6} and {cell.seed for cell in STUDY.cells("quick", ["readout"])} == {1, 2, 3}
+    text = " ".join(page.markdown(told(lambda cell: 0.5)).split())
+    assert "after trials of seed 0" in text and "seed 0 is in no verdict" in text
+
+
+def test_an_interval_takes_all_answers_of_a_sequence_as_one():
+    run = {"outcome": {"score": [8 * 512, 8 * 1024]}, "longer": {"16": {"outcome": {"score": [512, 1024]}}}}
+    assert of_mean([outcome(run)]) == pytest.approx((0.5, *wilson(512, 1024)), rel=1e-12)
+    assert of_mean([longest(run)]) == of_mean([trained_length(run)]) == pytest.approx(of_mean([outcome(run)]))
+
+
 def test_too_few_models_give_no_answer():
-    cells = STUDY.cells("quick", ["spectrum"], [0, 1])
+    cells = STUDY.cells("quick", ["spectrum"], [1, 2])
     text = page.brief(document("principles", "quick", cells, [made(cell, 0.5) for cell in cells]))
     assert "**too few models**" in text
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mixerlens import tasks
 from mixerlens.design import MixerSpec
 from mixerlens.reproduce.principles import mixers, tables
 from mixerlens.reproduce.study import STUDIES
@@ -58,6 +59,19 @@ def test_learned_positions_hold_the_longer_test_and_only_they_are_learned():
         kinds = {layer["positions"]["kind"] for layer in cell.settings["layers"]}
         assert kinds == {"rope" if said == "RoPE" else "none"}
         assert cell.settings["options"]["test_length"] == 32 and cell.settings["longer"] == [{"test_length": 16}]
+
+
+def test_every_question_of_quick_recall_has_one_answer():
+    """What followed the asked key last, if anything but a question did, is its value."""
+    cells = [cell for cell in STUDY.cells("quick", ["readout", "scaling"]) if cell.settings["task"] == "mqar"]
+    (options,) = {json.dumps(cell.settings["options"], sort_keys=True) for cell in cells}
+    task = tasks.make("mqar", **json.loads(options))
+    batch = task.batch("test", 0, 200, 1)
+    for row, targets in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
+        for at, answer in enumerate(targets):
+            if answer != tasks.IGNORED:
+                followed = [row[j + 1] for j in range(at) if row[j] == row[at]]
+                assert followed == [answer]
 
 
 def test_the_published_scale_has_the_published_sizes():

@@ -17,7 +17,7 @@ from ..store import Cell
 from . import mixers
 from .observe import observed
 
-__all__ = ["NORMALIZER", "POSITIONS", "READOUT", "SCALES", "SCALING", "SPECTRUM", "TABLES", "Scale", "cells"]
+__all__ = ["NORMALIZER", "POSITIONS", "READOUT", "SCALES", "SCALING", "SETTLED", "SPECTRUM", "TABLES", "Scale", "cells"]
 
 READOUT, EVOLUTION, SCALING, NORMALIZER, SPECTRUM = "readout", "evolution", "scaling", "normalizer", "spectrum"
 POSITIONS = {"none": "without positions", "learned": "learned positions", "rope": "RoPE"}
@@ -26,6 +26,8 @@ DIMS = (8, 16, 32, 64)
 RATES = (3e-3, 1e-2)
 UNCLIPPED = 1e6  # of table "normalizer" and "scaling": what a clipped gradient hides
 ENDLESS = {"examples": None}
+# what counts: seed 0 is the one of the trials that settled the sizes, so it is in no verdict
+SETTLED, SEEDS = 0, (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ SCALES: dict[str, Scale] = {
             SPECTRUM: 1000,
         },
         tasks={
-            "mqar": ("mqar", {"vocabulary": 64, "length": 32, "pairs": 8} | ENDLESS),
+            # this length has a place for every question and no other; a key among random fillers would change answers
+            "mqar": ("mqar", {"vocabulary": 64, "length": 32, "pairs": 8, "fill": "zero"} | ENDLESS),
             "selective copying": ("selective_copying", {"length": 32, "copied": 8} | ENDLESS),
             "parity": ("parity", {"length": 16, "test_length": 32}),
             "words": ("s5", {"group": "S3", "length": 16, "test_length": 32}),
@@ -173,7 +176,7 @@ def normalizer(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
 
 
 def spectrum(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
-    """Trained spectra beside accuracy: see `statistic`, which was written first. Recall for half the seeds."""
+    """Trained spectra beside accuracy: see `statistic`, fixed before the runs that count. Recall for half the seeds."""
     return [
         _cell(SPECTRUM, data, _config(scale, SPECTRUM, data, spec, seed), inside=True)
         for data, some in (("delay line", list(seeds)), ("recall", list(seeds)[: (len(seeds) + 1) // 2]))
@@ -184,11 +187,11 @@ def spectrum(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
 
 # table: title, seeds, cells
 TABLES: dict[str, tuple[str, tuple[int, ...], Callable[[Scale, Sequence[int]], list[Cell]]]] = {
-    READOUT: ("Which phi recalls and copies?", (0, 1, 2), readout),
-    EVOLUTION: ("Which A_t tracks a state, with and without positions?", (0, 1, 2), evolution),
-    SCALING: ("Which b trains as n grows?", (0, 1, 2), scaling),
-    NORMALIZER: ("Which eta is stable?", (0, 1, 2), normalizer),
-    SPECTRUM: ("Does a spectrum predict accuracy?", tuple(range(6)), spectrum),
+    READOUT: ("Which phi recalls and copies?", SEEDS, readout),
+    EVOLUTION: ("Which A_t tracks a state, with and without positions?", SEEDS, evolution),
+    SCALING: ("Which b trains as n grows?", SEEDS, scaling),
+    NORMALIZER: ("Which eta is stable?", SEEDS, normalizer),
+    SPECTRUM: ("Does a spectrum predict accuracy?", tuple(range(1, 7)), spectrum),
 }
 
 
