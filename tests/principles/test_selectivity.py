@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 import torch
 
 from mixerlens import CoefficientDynamics, evolution, families, principles
-from mixerlens.readout import Polynomial, Relu
+from mixerlens.families.attention import with_bias
+from mixerlens.normalizer import RowSum
+from mixerlens.readout import Exp, Polynomial, Relu
+from mixerlens.support import Support
 
 
 def vectors(*shape):
@@ -96,3 +100,47 @@ def test_levels_and_readouts_without_zeros():
     assert np.abs(z[:3] ** 2 - 1).max() < 1e-12 < abs(z[3] ** 2 - 1)
     none = principles.selectivity(CoefficientDynamics(query, key, readout=Polynomial((1, 1, 0.5))))
     assert none.zeros == "none" and none.zeroable.tolist() == [0]
+
+
+def test_keys_outside_the_window_are_not_counted():
+    query, key = vectors(1, 40, 1, 5), vectors(1, 40, 1, 5)
+    found = principles.selectivity(CoefficientDynamics(query, key, support=Support(window=4)))
+    assert found.keys == 4 and found.outside == 12  # of the latest 16
+    assert found.directions.tolist() == [4] and found.zeroable.tolist() == [3] and found.alone.tolist() == [1]
+    free = principles.selectivity(CoefficientDynamics(query, key))
+    assert free.keys == 16 and free.outside == 0 and free.alone.tolist() == [0]
+
+
+def test_a_gate_in_the_score_forgets_as_well():
+    time = 16
+    log_forget = torch.full((1, time, 1), -0.01).double()
+    log_forget[:, 10] = -60
+    query, key = vectors(1, time, 1, 4), vectors(1, time, 1, 4)
+    parts = with_bias(query, key, log_forget)
+    found = principles.selectivity(CoefficientDynamics(*parts, readout=Exp(), normalizer=RowSum()))
+    assert float(found.forgotten) == 10 / 16 and "faded or been erased" in found.meaning
+    slope = torch.tensor([2.0]).double()
+    alibi = principles.selectivity(families.softmax_attention(query=query, key=key, alibi=slope))
+    assert float(alibi.forgotten) == sum(2 * lag >= -math.log(1e-6) for lag in range(16)) / 16
+
+
+def test_longer_queries_leave_the_bias_as_it_is():
+    query, key, slope = vectors(1, 40, 1, 4), vectors(1, 40, 1, 4), 0.7
+    d = families.softmax_attention(query=query, key=key, alibi=torch.tensor([slope], dtype=torch.float64))
+    found = principles.selectivity(d, factors=(8.0,))
+    shares = []
+    for i in range(20, 40):
+        lag = i - np.arange(i + 1)
+        z = np.exp(8 * key[0, : i + 1, 0].numpy() @ query[0, i, 0].numpy() / 2 - slope * lag)
+        shares.append(z.max() / z.sum())
+    shares.sort()
+    assert float(found.share) == pytest.approx(shares[9], rel=1e-12)
+
+
+def test_cover_counts_half_spaces_and_no_hyperplanes():
+    query, key = vectors(1, 30, 1, 3), vectors(1, 30, 1, 3)
+    linear = principles.selectivity(CoefficientDynamics(query, key))
+    assert linear.cover == () and linear.probability
+    assert len(principles.selectivity(CoefficientDynamics(query, key, readout=Relu())).cover) == 5
+    assert "not this mixer's" in linear.labels["probability"]
+    assert "k and -k equally likely" in linear.theorem and "not repeated" in linear.theorem

@@ -133,5 +133,36 @@ def test_zero_sets():
     told = {(1, 1, 0.5): "none", (0, 0, 1): "hyperplane", (0, 1, 0, 1): "hyperplane", (-1, 0, 1): "level", (2,): "none"}
     assert {c: zeros.zero_set(Polynomial(c)) for c in told} == told
     assert [zeros.alone_rule(r) for r in (Exp(), Sigmoid(), Softcap(5.0), Relu())] == [
-        "corner", "half-space", None, "half-space",
+        "corner", "open", None, "half-space",
     ]  # fmt: skip
+
+
+def test_sigmoid_zeroes_no_key_on_the_edge():
+    """Two opposite keys cannot both be below 0, and a key that is zero has sigmoid 1/2 for every query."""
+    keys = torch.tensor([[0.0, 1, 0], [1, 0, 0], [-1, 0, 0]]).double()
+    assert zeros.keeps_alone(keys, 0, "half-space", [1, 2]) and not zeros.keeps_alone(keys, 0, "open", [1, 2])
+    keys[2] = 0
+    assert not zeros.keeps_alone(keys, 0, "open", [1, 2]) and zeros.keeps_alone(keys, 0, "open", [1])
+
+
+@pytest.mark.parametrize(("count", "dim"), [(4, 2), (6, 3), (9, 4)])
+def test_what_sigmoid_keeps_a_linear_programme_keeps(count, dim):
+    found = []
+    for _ in range(10):
+        keys = torch.randn(count, dim, dtype=torch.float64)
+        rest = (keys[1:] - keys[0]).numpy()
+        below = np.concatenate([rest, keys[1:].numpy()])
+        rows = np.concatenate([below, np.ones((len(below), 1))], 1)  # q.v + margin <= 0, |q| <= 1, margin largest
+        best = linprog(np.eye(dim + 1)[-1] * -1, A_ub=rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1))
+        found.append(zeros.keeps_alone(keys, 0, "open", list(range(1, count))))
+        assert found[-1] == (-best.fun > 1e-7)
+        if found[-1]:
+            z = torch.from_numpy(keys.numpy() @ best.x[:-1]) * 30 / best.x[-1]
+            assert float(torch.exp(torch.nn.functional.logsigmoid(z)).div(z.sigmoid().sum())[0]) > 0.99
+    assert any(found)
+
+
+def test_faded_keys_are_corners_at_their_own_scale():
+    keys = torch.tensor([[1, 0], [1e-6, 0], [0, 1e-12], [0, -1e-12], [-1e-6, 0]]).double()
+    found = [zeros.keeps_alone(keys, t, "corner", [j for j in range(5) if j != t]) for t in range(5)]
+    assert found == [True, False, True, True, True]

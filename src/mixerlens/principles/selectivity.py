@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,18 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
-from mixerlens.principles.parts import impulses, keys, last_tokens, one_run, queries, scores, spaced, spread_text
+from mixerlens.evolution import Unipotent
+from mixerlens.principles.parts import (
+    columns,
+    impulses,
+    keys,
+    last_tokens,
+    one_run,
+    queries,
+    scores,
+    spaced,
+    spread_text,
+)
 from mixerlens.principles.record import Condition, Counterexample, Principle
 from mixerlens.principles.zeros import (
     Rule,
@@ -41,7 +52,8 @@ WORDS = {
 class SelectivityPrinciple(Principle):
     """zeros: the zero set of phi in query space, "hyperplane", "half-space", "level" or "none"; None where unknown.
 
-    Of the last ``keys`` impulses as the last row reads them: directions: rank of what the queries seen can tell apart,
+    Of the ``keys`` latest impulses that the last row sees, as it reads them (``outside``: others of the latest tokens,
+    which its window hides): directions: rank of what the queries seen can tell apart,
     (heads,). zeroable: the largest number that one query can zero while it keeps another, (heads,): directions - 1 for
     a hyperplane and directions for a level, both for keys in general position; 0 for none; for a half-space the
     largest of ``zeroed``. zeroed: the largest m such that the m latest others can all be zeroed while the target is
@@ -50,14 +62,17 @@ class SelectivityPrinciple(Principle):
     query does that (a soft cap, a polynomial without zeros).
 
     counts: numbers N of random keys; probability: the share of ``trials`` draws in which one was kept alone, with a
-    95 % interval (low, high), and cover: C(N, n) / 2^N. None where they do not apply.
-    factors: on the norm of the queries; share: of the absolute mass of a row on its largest coefficient, the median
-    over rows, (heads, factors). query_norm: median, (heads,).
-    forgotten: share of the keys whose impulse has shrunk below 1e-6 of what entered: no query finds these, (heads,).
+    95 % interval (low, high), and cover: C(N, n) / 2^N for a half-space. Keys drawn from a normal distribution, not the
+    mixer's own. Empty where they do not apply.
+    factors: on the norm of the queries, a bias inside phi left as it is; share: of the absolute mass of a row on its
+        largest coefficient, the median over rows, (heads, factors). query_norm: median, (heads,).
+    forgotten: share of the keys whose impulse is below 1e-6 of what entered, or whose exp of the bias inside phi is
+        (the forgetting transformer, ALiBi): faded or erased, (heads,).
     """
 
     zeros: str | None
     keys: int
+    outside: int
     directions: Tensor
     zeroable: Tensor
     zeroed: Tensor = field(repr=False)
@@ -79,9 +94,11 @@ class SelectivityPrinciple(Principle):
     wording: ClassVar[str] = "A nonlinear readout enables zeros, by its zero set."
     theorem: ClassVar[str] = (
         "A linear phi zeroes n - 1 keys in general position and keeps any other, and no more. relu zeroes half-spaces: "
-        "of N random keys it keeps one alone with probability C(N, n) / 2^N, C Cover's count, one half at N = 2 n. exp "
-        "zeroes none; its share of mass on one key goes to 1 with the norm of the query if and only if that key is a "
-        "corner of the convex hull of the keys. A gate in A_t zeroes whole columns, for every query alike."
+        "of N random keys in general position, k and -k equally likely, it keeps one alone with probability C(N, n) / "
+        "2^N, C Cover's count, one half at N = 2 n. exp zeroes none; with A_t = I its share of mass on one key goes to "
+        "1 with the norm of a query in the interior of that key's normal cone, and such queries exist if and only if "
+        "the key is a corner of the convex hull of the keys and not repeated. A closed gate in A_t erases what entered "
+        "before it, for every query alike."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "Cover 1965, doi:10.1109/PGEC.1965.264137")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
@@ -133,14 +150,14 @@ assert found == [True, True, False]
         "zeroable": "Most keys that one query can zero while it keeps another.",
         "zeroed": "How many of the latest other keys can be zeroed while a target is kept, a target each.",
         "alone": "Share of the targets that can be kept alone.",
-        "probability": "Share of draws of N random keys in which one was kept alone; low and high: 95 %.",
-        "cover": "Cover's count for N keys over 2^N.",
+        "probability": "Share of draws of N normal keys, not this mixer's, in which one was kept alone.",
+        "cover": "Cover's count for N keys over 2^N, for a half-space.",
         "share": "Median share of a row's mass on its largest coefficient, queries longer by each factor.",
         "query_norm": "Median norm of the queries.",
-        "forgotten": "Share of keys that no query can find any more: gates have zeroed their columns.",
+        "forgotten": "Share of keys whose impulse is below 1e-6 of what entered: faded or erased.",
     }
     units: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("keys", "zeroable", "zeroed", "counts"), "keys"),
+        **dict.fromkeys(("keys", "outside", "zeroable", "zeroed", "counts"), "keys"),
         "directions": "dimensions",
         "alone": "share of targets",
         "probability": "share of draws",
@@ -172,15 +189,16 @@ def selectivity(
         raise InputError("selectivity needs at least one target, one trial, one key and one factor")
     whole = one_run(mixer, sequence)
     d = last_tokens(whole, min(longest, max(16, 3 * whole.dim)))
-    u, entered = impulses(d), keys(d)
-    size = entered.norm(dim=-1)
-    forgotten = ((u.norm(dim=-1) <= GONE * size) & (size > 0)).double().mean(-1)
+    seen_here = columns(d, d.time - 1)
+    u, entered = impulses(d)[:, seen_here], keys(d)[:, seen_here]
+    count = len(seen_here)
+    forgotten = _forgotten(d, u, entered)
     kind, rule = zero_set(d.readout), alone_rule(d.readout)
     if d.dtype.is_complex and kind != "hyperplane":
         kind = rule = None
     seen = [_seen(q, k, isinstance(d.readout, RealPart)) for q, k in zip(queries(whole), u, strict=True)]
     directions = torch.tensor([_rank(k) for k in seen])
-    wanted = spaced(0, d.time, targets)
+    wanted = spaced(0, count, targets)
     zeroed = torch.full((d.heads, len(wanted)), torch.nan, dtype=torch.float64)
     alone = torch.full((d.heads,), torch.nan, dtype=torch.float64)
     if kind == "none":
@@ -189,15 +207,16 @@ def selectivity(
         if rule is None:
             break
         found = _on_keys(k, rule, wanted)
-        alone[h] = float((found == d.time - 1).double().mean())
+        alone[h] = float((found == count - 1).double().mean())
         zeroed[h] = zeroed[h] if kind == "none" else found
     counts, hits = _random(kind, directions, trials, seed)
     bounds = [wilson(hit, trials) for hit in hits]
     share = _shares(whole, factors)
-    zeroable = _zeroable(kind, directions, zeroed, d.time)
+    zeroable = _zeroable(kind, directions, zeroed, count)
     return SelectivityPrinciple(
         zeros=kind,
-        keys=d.time,
+        keys=count,
+        outside=d.time - count,
         directions=directions,
         zeroable=zeroable,
         zeroed=zeroed,
@@ -207,14 +226,14 @@ def selectivity(
         probability=tuple(hit / trials for hit in hits),
         low=tuple(low for low, _ in bounds),
         high=tuple(high for _, high in bounds),
-        cover=tuple(cover_probability(n, int(directions.max())) for n in counts),
+        cover=tuple(cover_probability(n, int(directions.max())) for n in counts) if kind == "half-space" else (),
         factors=tuple(factors),
         share=share,
         query_norm=queries(whole).norm(dim=-1).median(-1).values,
         forgotten=forgotten,
         silent="" if kind else f"the zero set of {d.readout!r} is not known here",
-        meaning=_meaning(kind, zeroable, d.time, factors, share, forgotten),
-        conditions=_conditions(d, kind, directions, whole),
+        meaning=_meaning(kind, zeroable, count, factors, share, forgotten),
+        conditions=_conditions(d, kind, directions, whole, count),
     )
 
 
@@ -237,16 +256,26 @@ def _rank(keys: Tensor) -> int:
 def _on_keys(keys: Tensor, rule: Rule, wanted: list[int]) -> Tensor:
     """For each wanted target how many of the latest others leave it alone: (targets,); -1 where it is nothing itself.
 
-    A corner is asked for among all others at once, and has none otherwise.
+    What takes a long query is asked for among all others at once, and has none otherwise.
     """
     found = []
     for target in wanted:
         order = [j for j in reversed(range(len(keys))) if j != target]
-        if rule == "corner":
+        if rule == "corner" or rule == "open":
             found.append(len(order) if keeps_alone(keys, target, rule, order) else 0)
         else:
             found.append(most_nearest(keys, target, rule, order) if keeps_alone(keys, target, rule, []) else -1)
     return torch.tensor(found, dtype=torch.float64)
+
+
+def _forgotten(d: CoefficientDynamics, u: Tensor, entered: Tensor) -> Tensor:
+    """Share of the impulses below 1e-6 of what entered; of a bias under exp it is the factor exp(bias) that counts."""
+    size = entered.norm(dim=-1)
+    gone = (u.norm(dim=-1) <= GONE * size) & (size > 0)
+    if isinstance(d.evolution, Unipotent) and d.readout.exponential:
+        bias = queries(d)[:, -1:, -2] * (u - entered)[..., -2]
+        gone = gone | (d.readout.log(bias) <= math.log(GONE))
+    return gone.double().mean(-1)
 
 
 def _zeroable(kind: str | None, directions: Tensor, zeroed: Tensor, count: int) -> Tensor:
@@ -270,24 +299,31 @@ def _random(kind: str | None, directions: Tensor, trials: int, seed: int) -> tup
 def _shares(d: CoefficientDynamics, factors: Sequence[float], rows: int = 32) -> Tensor:
     """Median over rows of max_j |alpha_ij| / sum_j |alpha_ij| with queries longer by each factor: (heads, factors).
 
-    eta cancels, and so does a sink, which is no token.
+    eta cancels, and so does a sink, which is no token. A bias inside phi does not grow with the query.
     """
-    z, mask = scores(d, spaced(d.time // 2, d.time, rows))
+    looked = spaced(d.time // 2, d.time, rows)
+    z, mask = scores(d, looked)
+    own = z
+    if isinstance(d.evolution, Unipotent):
+        query = d.query.clone()
+        query[..., -2] = 0
+        own = scores(replace(d, query=query), looked)[0]
+    rest = z - own
     found = []
     for factor in factors:
         if d.readout.exponential:
-            log = d.readout.log(factor * z)
+            log = d.readout.log(factor * own + rest)
             log = torch.where(mask, log.real if log.is_complex() else log, -torch.inf)
             share = torch.exp(log.amax(-1) - log.logsumexp(-1))
         else:
-            size = torch.where(mask, d.readout(torch.where(mask, factor * z, 0)).abs(), 0)
+            size = torch.where(mask, d.readout(torch.where(mask, factor * own + rest, 0)).abs(), 0)
             share = size.amax(-1) / size.sum(-1)
         found.append(share.nanmedian(-1).values)
     return torch.stack(found, -1)
 
 
 def _conditions(
-    d: CoefficientDynamics, kind: str | None, directions: Tensor, whole: CoefficientDynamics
+    d: CoefficientDynamics, kind: str | None, directions: Tensor, whole: CoefficientDynamics, count: int
 ) -> tuple[Condition, ...]:
     told = repr(d.readout)
     full = d.dim * (2 if isinstance(d.readout, RealPart) and d.dtype.is_complex else 1)
@@ -297,7 +333,7 @@ def _conditions(
         Condition(
             "queries and keys reach all dimensions",
             bool((directions == full).all()),
-            f"{spread_text(directions)} of {full}, from {whole.time} queries and {d.time} keys",
+            f"{spread_text(directions)} of {full}, from {whole.time} queries and {count} keys",
         ),
         Condition("the model's queries can take the directions that are needed", None, "any query of their span"),
     )
@@ -306,9 +342,9 @@ def _conditions(
 def _meaning(
     kind: str | None, zeroable: Tensor, count: int, factors: Sequence[float], share: Tensor, forgotten: Tensor
 ) -> str:
-    gates = f"gates have zeroed {spread_text(100 * forgotten)} % of the last {count} keys"
+    gates = f"{spread_text(100 * forgotten)} % of the last {count} keys seen have faded or been erased"
     if kind is None:
-        return f"{gates[0].upper()}{gates[1:]}."
+        return f"{gates}."
     general = " in general position" if kind in ("hyperplane", "level") else ""
     first, last = (f"{spread_text(share[:, k])} for queries {factors[k]:g} times as long" for k in (0, -1))
     return (

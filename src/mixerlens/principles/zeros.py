@@ -21,7 +21,7 @@ from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.readout import Exp, Polynomial, Readout, Relu, Sigmoid
 
 ZeroSet = Literal["hyperplane", "half-space", "level", "none"]
-Rule = Literal["hyperplane", "half-space", "corner"]  # what a query must do to have one key alone
+Rule = Literal["hyperplane", "half-space", "corner", "open"]  # what a query must do to have one key alone
 INSIDE = 1e-9  # distance of a unit vector to a span or cone up to which it counts as in it
 
 
@@ -36,7 +36,8 @@ def cover(keys: int, dim: int) -> int:
 
 def cover_probability(keys: int, dim: int) -> float:
     """The share of the splits, C(N, n) / 2^N: 1 for N <= n, one half at N = 2 n. It is also the probability that one
-    given split of random keys is cut, if k and -k are equally likely, and so that relu keeps one and zeroes the rest.
+    given split of random keys is cut, if they are in general position and k and -k equally likely for each of them
+    alone, and so that relu keeps one and zeroes the rest.
     """
     return float(Fraction(cover(keys, dim), 2**keys))
 
@@ -63,13 +64,13 @@ def zero_set(readout: Readout) -> ZeroSet | None:
 def alone_rule(readout: Readout) -> Rule | None:
     """What lets one key have all of the mass, of zeros or in the limit of a long query; None where nothing does.
 
-    exp: to be a corner of the convex hull of the keys. sigmoid: a half-space, as for relu: for a long query it is 0 on
-    one side and 1 on the other. A soft cap bounds every ratio, and a polynomial without zeros compares powers.
+    exp: to be a corner of the convex hull of the keys. sigmoid: "open", every other score below 0 and below the key's
+    own; at 0 it is no zero. A soft cap bounds every ratio, and a polynomial without zeros compares powers.
     """
     if isinstance(readout, Exp):
         return "corner"
     if isinstance(readout, Sigmoid):
-        return "half-space"
+        return "open"
     zeros = zero_set(readout)
     return zeros if zeros == "hyperplane" or zeros == "half-space" else None
 
@@ -107,14 +108,16 @@ def keeps_alone(keys: Float[Tensor, "keys dim"], target: int, rule: Rule, others
 
     "hyperplane": q.k_l = 0 for the others and not for the target, which is then outside their span. "half-space":
     q.k_l <= 0 for the others and q.k_target > 0: the target is outside their cone. "corner": q.(k_target - k_l) > 0 for
-    all others, so that under exp a long query gives the target all of the mass: it is outside their convex hull, and
-    (k_target, 1) outside the cone of the (k_l, 1). Vectors are brought to norm 1; up to 1e-9 they are inside.
+    all others, so that under exp a long query gives the target all of the mass: it is outside their convex hull.
+    "open": q.(k_target - k_l) > 0 and q.k_l < 0 for all others, so that under sigmoid a long query does; a key that is
+    zero never goes. Keys of the first two rules, differences (and keys) of the others are brought to norm 1; a distance
+    of these up to 1e-9 counts as none.
 
     Raises UnsupportedError without scipy, but for a hyperplane.
     """
-    if rule == "corner":
-        length = keys.norm(dim=-1).amax()
-        keys = torch.cat([keys / torch.where(length > 0, length, 1), torch.ones_like(keys[:, :1])], -1)
+    if rule == "corner" or rule == "open":
+        apart = keys[others] - keys[target]
+        return _one_side(apart if rule == "corner" else torch.cat([apart, keys[others]]))
     size = keys.norm(dim=-1, keepdim=True)
     if float(size[target]) == 0:
         return False
@@ -180,6 +183,17 @@ def _spanned(others: Tensor, target: Tensor) -> int:
         if np.linalg.norm(rest) <= INSIDE:
             return m
     return len(keys)
+
+
+def _one_side(vectors: Tensor) -> bool:
+    """Whether some q has q.v < 0 for all vectors: by Gordan if and only if 0 is outside their convex hull."""
+    if not len(vectors):
+        return True
+    size = vectors.norm(dim=-1, keepdim=True)
+    if bool((size == 0).any()):
+        return False
+    unit = torch.cat([vectors / size, torch.ones_like(size)], -1)
+    return _outside_cone(unit, torch.eye(unit.shape[-1], dtype=unit.dtype)[-1]) > INSIDE
 
 
 def _outside_cone(others: Tensor, target: Tensor) -> float:
