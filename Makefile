@@ -85,7 +85,7 @@ $(DATASETS): $(STAMP)
 
 data: $(DATASETS)
 
-# trains and measures what docs/explicit-operator.md says, about an hour on one core, and renews the page; it goes on
+# trains and measures what docs/explicit-operator.md says, an hour and a quarter of one core, and renews the page; it goes on
 # where it was interrupted; ARGS="--only orders", ARGS="--scale full", ARGS=--help
 reproduce: $(DATASETS)
 	$(PY) -m mixerlens reproduce explicit-operator --page docs/explicit-operator.md $(ARGS)
