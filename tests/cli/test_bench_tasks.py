@@ -39,6 +39,7 @@ def test_a_sweep_its_table_json_and_figure(mixerlens, tmp_path):
         tested = [row["test_accuracy"] for row in by_rate[cell["point"]["lr"]]]
         assert cell["accuracies"] == tested and cell["mean"] == pytest.approx(sum(tested) / 2)
         assert cell["low"] <= cell["mean"] <= cell["high"]
+    assert "state_bytes: bytes a sequence" in told["units"]["cells"]
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     # the second call computes nothing, and shows the same
     shown = mixerlens(*RUN, "-o", tmp_path / "out", "--stored")

@@ -33,6 +33,22 @@ def test_specifications_take_turns_in_the_layers(tmp_path):
         plan(models, {"recall": {}}, [0], depth=1)
 
 
+def test_a_file_may_be_joined_and_may_have_a_plus_in_its_name(tmp_path):
+    for name in ("mine", "my+own"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "dim": 4}))
+    joined = read_specs([f"retnet+{tmp_path / 'mine.json'}", str(tmp_path / "my+own.json")])
+    assert [[spec.name for spec in specs] for specs in joined.values()] == [["retnet", "mine"], ["my+own"]]
+
+
+@pytest.mark.parametrize("name", ["recall", "noisy_recall", "fuzzy_recall"])
+def test_a_mixer_that_sees_later_tokens_is_not_asked_what_they_say(name):
+    for model in ("encoder_attention", "retnet+encoder_attention"):
+        with pytest.raises(InputError, match=f"encoder_attention sees later tokens, which hold the answers of {name}"):
+            plan(read_specs([model]), read_tasks(name, "small"), [0])
+    assert plan(read_specs(["softmax_attention"]), read_tasks(name, "small"), [0])
+    assert plan(read_specs(["encoder_attention"]), read_tasks("compression,digits,parity", "small"), [0])
+
+
 def test_options_are_complete_so_that_another_default_is_another_run():
     found = read_tasks("recall, parity", "small", ["length=12", "parity.test_length=20"])
     assert list(found) == ["recall", "parity"]
@@ -80,6 +96,8 @@ def test_a_grid_has_numbers_of_the_right_kind():
         (read_specs, ["retnet", "retnet"], "two models are called retnet"),
         (read_specs, [], "name a specification"),
         (read_specs, ["nowhere.yaml"], "nowhere.yaml"),
+        (read_specs, ["retnet+"], r"retnet\+: a name is missing after \+"),
+        (read_specs, ["+retnet"], r"\+retnet: a name is missing before \+"),
     ],
 )
 def test_what_is_wrong_is_said(read, given, said):

@@ -53,6 +53,18 @@ def test_no_two_splits_seeds_or_indices_share_an_example(name):
     assert max(seen.values()) == 1
 
 
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_task_whose_next_input_is_the_answer_is_marked_causal(name):
+    for preset in tasks.PRESETS:
+        batch = tasks.make(name, preset, examples=None).batch("test", 0, 16, 0)
+        if batch.inputs.shape[:2] != batch.targets.shape:  # asked after the whole sequence
+            assert not tasks.TASKS[name].causal
+            continue
+        asked = batch.targets[:, :-1] != tasks.IGNORED
+        told = (batch.inputs[:, 1:] == batch.targets[:, :-1])[asked].float().mean().item()
+        assert told > 0.9 if tasks.TASKS[name].causal else told < 0.6  # of two tokens half are right by chance
+
+
 def test_other_options_draw_other_numbers():
     ours, theirs = (tasks.make("delay", "small", delay=d).batch("train", 0, 4, 0).inputs for d in (3, 4))
     assert not torch.equal(ours, theirs)

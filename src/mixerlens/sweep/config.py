@@ -51,7 +51,8 @@ class RunConfig:
     weight decay of the matrices; clip: of the gradient's norm. looks: at the validation examples, ``held`` of them, or
     all there are; tested: test examples. features, mlp_ratio, positions: of `design.model.ModelConfig`.
 
-    Raises InputError for a number outside its range.
+    Raises InputError for a number outside its range, and for a layer that sees later tokens on a task whose answers
+    stand in them.
     """
 
     name: str
@@ -85,6 +86,17 @@ class RunConfig:
             object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are one run
         if not self.layers:
             raise InputError(f"{self.name}: a model needs a layer")
+        self._blind()
+
+    def _blind(self) -> None:
+        """Where the next input is the answer, a mixer that sees it is right for nothing."""
+        from ..tasks import TASKS
+
+        if self.task not in TASKS or not TASKS[self.task].causal:
+            return
+        for spec in self.layers:
+            if spec.support.kind == "bidirectional":
+                raise InputError(f"{spec.name} sees later tokens, which hold the answers of {self.task}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RunConfig) and self.id == other.id

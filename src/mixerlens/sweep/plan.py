@@ -33,7 +33,10 @@ def read_specs(given: Sequence[str]) -> dict[str, tuple[MixerSpec, ...]]:
     """
     models: dict[str, tuple[MixerSpec, ...]] = {}
     for text in given:
-        parts = [_spec(part) for part in ([text] if _is_file(text) else text.split("+"))]
+        words = [text] if Path(text).is_file() else text.split("+")
+        if not all(words):
+            raise InputError(f"{text}: a name is missing {'before' if not words[0] else 'after'} +")
+        parts = [_spec(word) for word in words]
         name = "+".join(part.name for part in parts)
         if name in models:
             raise InputError(f"two models are called {name}: give one of them another name")

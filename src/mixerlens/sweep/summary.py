@@ -99,7 +99,7 @@ class Summary(Record):
         "missing": "runs that were asked for and are not stored",
         "recipe": "what all runs share",
     }
-    units: ClassVar[dict[str, str]] = {"cells": "shares of right answers; bytes a token; seconds"}
+    units: ClassVar[dict[str, str]] = {"cells": "shares of right answers; state_bytes: bytes a sequence; seconds"}
 
     def cell(self, spec: str, task: str) -> Cell | None:
         """None where no run of the two is stored."""

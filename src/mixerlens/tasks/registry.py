@@ -18,7 +18,8 @@ MAD, ZOOLOGY = "MAD, arXiv 2403.17844", "Zoology, arXiv 2312.04927"
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the registry. asks: in one sentence. kind: the task's class. published, small: its presets."""
+    """A row of the registry. asks: in one sentence. kind: the task's class. published, small: its presets. causal: the
+    input after a question is its answer, so only a model that sees no later token is asked anything."""
 
     name: str
     title: str
@@ -27,6 +28,7 @@ class Entry:
     kind: type[Task[Any]]
     published: Options
     small: Options
+    causal: bool = False
 
     def make(self, preset: str = "published", options: Mapping[str, Any] | None = None) -> Task[Any]:
         """The task with the preset's options, some of them changed.
@@ -47,9 +49,15 @@ class Entry:
 
 
 def _entry(
-    kind: type[Task[Any]], title: str, asks: str, source: str, published: Options, small: dict[str, Any]
+    kind: type[Task[Any]],
+    title: str,
+    asks: str,
+    source: str,
+    published: Options,
+    small: dict[str, Any],
+    causal: bool = False,
 ) -> Entry:
-    return Entry(kind.name, title, asks, source, kind, published, replace(published, **small))
+    return Entry(kind.name, title, asks, source, kind, published, replace(published, **small), causal)
 
 
 ENDLESS = {"examples": None}
@@ -71,6 +79,7 @@ TASKS: dict[str, Entry] = {
             MAD,
             fuzzy.FuzzyRecallOptions(),
             {"length": 64, "key_size": 2, "value_size": 2, "next_token": False, **ENDLESS},
+            causal=True,
         ),
         _entry(
             recall.NoisyRecall,
@@ -79,6 +88,7 @@ TASKS: dict[str, Entry] = {
             MAD,
             recall.NoisyRecallOptions(),
             {"length": 64, "next_token": False, **ENDLESS},
+            causal=True,
         ),
         _entry(
             recall.Recall,
@@ -87,6 +97,7 @@ TASKS: dict[str, Entry] = {
             MAD,
             recall.RecallOptions(),
             {"length": 64, "next_token": False, **ENDLESS},
+            causal=True,
         ),
         _entry(
             memory.Memorization,
