@@ -41,6 +41,22 @@ def test_a_family_is_shown_as_a_file_that_can_be_read(mixerlens, tmp_path, form)
     assert mixerlens("design", "show", str(path), "--format", form).stdout == result.stdout
 
 
+@pytest.mark.parametrize("form", ["yaml", "toml", "json"])
+def test_the_suffix_says_the_format(mixerlens, tmp_path, form):
+    path = tmp_path / f"new.{form}"
+    result = mixerlens("design", "show", "gated_delta_net", "-o", str(path))
+    assert result.exit_code == 0 and path.read_text() == result.stdout
+    assert from_text(path.read_text(), form) == preset("gated_delta_net")
+
+
+@pytest.mark.parametrize("asked", [["--format", "yaml"], ["--json"]])
+def test_a_suffix_that_contradicts_the_format_is_refused(mixerlens, tmp_path, asked):
+    path = tmp_path / "new.toml"
+    result = mixerlens("design", "show", "gated_delta_net", *asked, "-o", str(path))
+    assert result.exit_code == 2 and not path.exists()
+    assert "ask for different formats" in " ".join(result.stderr.split()) and result.stdout == ""
+
+
 def test_a_changed_file_is_checked(mixerlens, tmp_path):
     path = tmp_path / "new.yaml"
     text = mixerlens("design", "show", "gated_delta_net").stdout.replace("heads: 4", "heads: 2")

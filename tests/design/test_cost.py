@@ -46,7 +46,13 @@ def test_row_sums_carry_one_column_more_and_softmax_grows():
     found = cost(preset("normalized_linear_attention", **SIZES), F)
     assert found.state == H * N * (M + 1)
     soft = cost(preset("softmax_attention", **SIZES), F)
-    assert soft.step is None and soft.state is None and soft.grows_bytes == 4 * H * (N + M)
+    assert soft.step is None and soft.state is None and soft.grows_bytes == 8 * H * (N + M)
+
+
+def test_a_state_and_what_grows_count_a_number_alike():
+    spec = preset("softmax_attention", **SIZES)
+    window = dataclasses.replace(spec, support=part("window", width=5))
+    assert cost(window, F).state_bytes == 4 * cost(spec, F).grows_bytes  # four tokens before, each kept whole
 
 
 def test_a_short_convolution_and_a_polynomial_in_the_state():
@@ -54,6 +60,7 @@ def test_a_short_convolution_and_a_polynomial_in_the_state():
     assert found.state == H * math.comb(N + 2, 2) * (M + 1)
     gated = cost(preset("gated_delta_net", **SIZES), F)
     assert gated.state == H * N * M + 3 * H * (2 * N + M)  # three tokens before, of all filtered channels
+    assert gated.state_bytes == 8 * H * N * M + 4 * 3 * H * (2 * N + M)
 
 
 def test_a_window_counts_its_tokens():

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..files import check_writable, write_whole
-from .options import Json, Output
+from .options import Json
 from .output import plain, print_json, progress, show, table, to_json_text
 
 if TYPE_CHECKING:
@@ -42,9 +42,16 @@ def design(
         bool, typer.Option("--check", help="Build the mixer and compare its forms; exit with 1 if they disagree.")
     ] = False,
     features: Annotated[int, typer.Option(help="Width of the tokens the mixer acts on.", metavar="N")] = 64,
-    form: Annotated[Format, typer.Option("--format", help="For show.")] = Format.yaml,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="For show; else the suffix of -o, else yaml.", show_default=False)
+    ] = None,
     json: Json = False,
-    output: Output = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Also write to this file: show the specification, else JSON.", show_default=False
+        ),
+    ] = None,
 ) -> bool:
     """Show token mixers as specifications - parts, signals, sizes - and check what follows from one.
 
@@ -67,7 +74,7 @@ def design(
     if action == "parts":
         return _parts(names[0] if names else None, json, output)
     if action == "show":
-        return _show(names[0], Format.json if json else form, output)
+        return _show(names[0], _form(form, json, output), output)
     return _look(names[0], check, features, json, output)
 
 
@@ -140,10 +147,25 @@ def _read(name: str) -> MixerSpec:
     return preset(name)
 
 
-def _show(name: str, form: Format, output: Path | None) -> bool:
+def _form(given: Format | None, json: bool, output: Path | None) -> str:
+    """The format that is asked for: a file is never written in another one than its suffix says."""
+    from ..design.files import FORMATS
+
+    asked = {"--json": "json"} if json else {}
+    if given is not None:
+        asked[f"--format {given.value}"] = given.value
+    suffix = FORMATS.get(output.suffix.lower()) if output is not None else None
+    if suffix is not None:
+        asked[f"-o {output}"] = suffix
+    if len(set(asked.values())) > 1:
+        raise InputError(f"{' and '.join(asked)} ask for different formats: drop one or change the suffix")
+    return next(iter(asked.values()), Format.yaml.value)
+
+
+def _show(name: str, form: str, output: Path | None) -> bool:
     from ..design.files import to_text
 
-    text = to_text(_read(name), form.value)
+    text = to_text(_read(name), form)
     if output is not None:
         write_whole(output, text)
     sys.stdout.write(text)
@@ -212,7 +234,7 @@ def _verdict(result: dict[str, Any]) -> list[str]:
     found, price = result["forms"], result["cost"]
     kept = f"a state of {price['state']} numbers, {price['state_bytes']} bytes"
     if price["state"] is None:
-        kept = f"{price['grows_bytes']} bytes more to keep with every token"
+        kept = f"{price['grows_bytes']} bytes more to keep with every token, 8 a number"
     lines = [
         f"{price['parameters']} parameters on tokens of {price['features']}; {kept}",
         f"operations a token: {_operations(price['parallel'])} in parallel over {price['length']} tokens"

@@ -26,6 +26,7 @@ from mixerlens.measures.record import Record
 __all__ = ["Cost", "Operations", "cost"]
 
 LENGTH = 256
+BYTES = 8  # of a key or value that is kept: float64, as a finite state is carried
 SETTLE = 2  # tokens before the step that is counted: what is carried then has its full size, but for windows
 
 NAMES = (
@@ -45,9 +46,10 @@ class Cost(Record):
 
     features, length: of the parallel form that was counted. parameters: trained numbers. parallel, step: operations a
     token, products those of them in products of matrices, rest the others; step is None where there is no recurrence.
-    state: numbers that are carried from token to token for one sequence, state_bytes: their bytes (the state itself is
-    float64, so that no rounding of a carry adds up); None where it grows. grows_bytes: what each token adds there, the
-    key and value of every head, in float32.
+    state: numbers that are carried from token to token for one sequence, state_bytes: their bytes; None where it grows.
+    grows_bytes: what each token adds there, the key and value of every head. A number of the equation counts 8 bytes
+    in both: it is carried in float64, so that no rounding adds up. The last inputs of a short convolution, part of the
+    state, have the dtype of the weights.
     """
 
     name: str
@@ -65,7 +67,8 @@ class Cost(Record):
         "parallel": "Operations a token of the parallel form, forward, at this length.",
         "step": "Operations a token of the recurrent form; null where there is none.",
         "state": "Numbers carried from token to token for one sequence; null where they grow.",
-        "grows_bytes": "Bytes that each token adds where the past must be kept whole.",
+        "state_bytes": "Their bytes: 8 a number, in a short convolution's last inputs those of the weights' dtype.",
+        "grows_bytes": "Bytes that each token adds where the past must be kept whole, 8 a number.",
     }
     units: ClassVar[dict[str, str]] = {
         "parallel": "operations a token", "step": "operations a token", "state": "numbers", "state_bytes": "bytes",
@@ -123,7 +126,7 @@ def cost(mixer: Mixer | MixerSpec, features: int | None = None, length: int = LE
             size = sum(t.numel() * t.element_size() for t in carried.tensors)
         else:
             dynamics, values = mixer.dynamics(x[:, :1])
-            grows = 4 * sum(_reals(d.key) for d, _ in dynamics.terms) + 4 * _reals(values)
+            grows = BYTES * (sum(_reals(d.key) for d, _ in dynamics.terms) + _reals(values))
     return Cost(
         name=mixer.spec.name,
         features=mixer.features,
