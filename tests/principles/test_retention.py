@@ -11,8 +11,10 @@ import torch
 
 from mixerlens import CoefficientDynamics, families, oracle_coefficients
 from mixerlens.errors import InputError
-from mixerlens.evolution import Scalar
+from mixerlens.evolution import Delta, Dense, Scalar
+from mixerlens.principles.parts import spread_text
 from mixerlens.principles.retention import LEVELS, Retention, retention
+from mixerlens.principles.words import value
 from principles.drawn import drawn
 
 SINGLE = [name for name, f in families.FAMILIES.items() if name != "differential_attention"]
@@ -109,6 +111,29 @@ def test_alpha_of_zeros_and_of_rank_one():
     assert retention(families.linear_attention(zero[:, :1], zero[:, :1])).lags == (0,)
 
 
+def test_what_is_said_of_a_gradient_is_an_upper_bound():
+    """Where both bounds differ the words give the upper one as what a gradient can grow by at most."""
+    found = retention(drawn("delta_net")[0], steps=1)
+    low, high = spread_text(found.norm_low), spread_text(found.norm_high)
+    assert low != high
+    assert value("retention", found).endswith(f"gradient at most {high}")
+    assert f"at least {low} and at most {high}." in found.meaning
+
+
+def test_normal_steps_need_not_commute_for_the_bound():
+    """Delta steps do not commute, yet their product is no larger than the product of their spectral radii."""
+    key = 1.2 * torch.nn.functional.normalize(torch.randn(1, 20, 1, 3, dtype=torch.float64), dim=-1)
+    step = Delta(key, 2 * torch.rand(1, 20, 1, dtype=torch.float64))
+    unit = torch.eye(3, dtype=torch.float64).expand(1, 1, 3, 3)
+    matrices = [step.step(unit, t)[0, 0].numpy() for t in range(1, 20)]
+    assert np.abs(matrices[0] @ matrices[1] - matrices[1] @ matrices[0]).max() > 1e-2
+    bound = np.prod([np.abs(np.linalg.eigvals(a)).max() for a in matrices])
+    assert np.linalg.norm(np.linalg.multi_dot(matrices), 2) <= bound * (1 + 1e-12)
+    assert [c.holds for c in retention(CoefficientDynamics(key, key, step)).conditions] == [True, True]
+    dense = Dense(torch.randn(3, 3, dtype=torch.float64))
+    assert [c.holds for c in retention(CoefficientDynamics(key, key, dense)).conditions] == [True, None]
+
+
 @pytest.mark.parametrize("example", Retention.counterexamples, ids=lambda e: e.against)
 def test_counterexamples(example):
     example.run()
@@ -119,7 +144,7 @@ def test_json_is_strict_and_conditions_are_told():
     written = json.loads(json.dumps(retention(d).to_json(), allow_nan=False))
     assert written["title"] == "Retention" and len(written["by_lag"][0][0]) == len(LEVELS)
     assert written["units"]["rate"] == "1 / token"
-    assert [c["holds"] for c in written["conditions"]] == [True, False]
+    assert [c["holds"] for c in written["conditions"]] == [True, True]
 
 
 @pytest.mark.parametrize("wrong", [{"lags": 0}, {"steps": 0}])

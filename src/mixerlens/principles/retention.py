@@ -19,11 +19,12 @@ from torch import Tensor
 from mixerlens.composition import Mixer
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
-from mixerlens.evolution import Dense, Diagonal, Identity, Rotation, Scalar
+from mixerlens.evolution import Diagonal, Identity, Rotation, Scalar
 from mixerlens.measures.horizon import curve_lags
 from mixerlens.measures.parts import dynamics_of, head_groups, one_sequence
 from mixerlens.measures.record import quantiles
 from mixerlens.operator.tiles import RowTiles
+from mixerlens.principles.normalization import _normal
 from mixerlens.principles.parts import spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
 
@@ -77,8 +78,9 @@ class Retention(Principle):
     theorem: ClassVar[str] = (
         "For fixed queries, keys and gates d y_i / d v_j = alpha_ij I. For a linear phi |alpha_ij| is at most |q_i| "
         "|A_i ... A_{j+1}| |b_j k_j| / |eta_i|. The norm of that product is at most the product of the largest "
-        "|eigenvalues| where all A_t are normal and commute; else it can exceed it by any factor. A gradient grows by "
-        "the spectral norm of alpha at most, and that by sqrt(largest row mass x largest column mass) at most."
+        "|eigenvalues| where all A_t are normal, whether they commute or not; else it can exceed it by any factor. A "
+        "gradient grows by the spectral norm of alpha at most, and that is sqrt(largest row mass x largest column mass) "
+        "at most."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389",)
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
@@ -175,7 +177,8 @@ def retention(mixer: Any, *, sequence: int = 0, lags: int = LAGS, steps: int = S
         residual=residual, steps=min(steps, d.time), conditions=_conditions(d),
         meaning=f"Fitted over lags 1 to {fitted[1]} d y_i / d v_j falls by {spread_text(rate)} nats a token "
         f"(exponential, explains {spread_text(rate_fit, 2)}) or as (1 + lag)^-p with p {spread_text(power)} (explains "
-        f"{spread_text(power_fit, 2)}). On its way to the values a gradient grows {spread_text(low)} times at most.",
+        f"{spread_text(power_fit, 2)}). The largest factor by which a gradient grows on its way to the values is at "
+        f"least {spread_text(low)} and at most {spread_text(high)}.",
     )  # fmt: skip
 
 
@@ -189,13 +192,12 @@ def percent(shares: Tensor) -> str:
 
 
 def _conditions(d: CoefficientDynamics) -> tuple[Condition, ...]:
-    e = d.evolution
     return (
         Condition("phi is linear: scores fade as states do", d.readout.linear, repr(d.readout)),
         Condition(
-            "all A_t are normal and commute, so that their eigenvalues say how a product fades",
-            True if isinstance(e, COMMUTING) else None if isinstance(e, Dense) else d.time < 2,
-            f"{type(e).__name__} evolution",
+            "all A_t are normal, so that a product is at most that of their largest |eigenvalues|",
+            True if d.time < 2 or _normal(d) else None,
+            f"{type(d.evolution).__name__} evolution",
         ),
     )
 

@@ -72,7 +72,7 @@ def _normalization(r: Any) -> str:
 
 
 def _retention(r: Any) -> str:
-    return f"{spread_text(r.rate, 2)} nats a token; gradient at most {spread_text(r.norm_low)}"
+    return f"{spread_text(r.rate, 2)} nats a token; gradient at most {spread_text(r.norm_high)}"
 
 
 def _dsf(r: Any) -> str:
