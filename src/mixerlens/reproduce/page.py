@@ -181,7 +181,7 @@ def _differences(judged: list[Verdict], document: dict[str, Any]) -> str:
             if (said_of_it := each.says(key)) is not None:
                 groups.setdefault(said_of_it, []).append(title(each.data, document))
         if groups:
-            kinds = {"higher": "helps", "no difference": "no difference", "lower": "hurts"}
+            kinds = {"higher": "helps", "no difference": "not shown", "lower": "hurts"}
             told = "; ".join(f"{kinds[kind]}: {', '.join(groups[kind])}" for kind in kinds if kind in groups)
             lines.append(f"- {said} (`{key}`). {told[0].upper()}{told[1:]}.")
     head = ("difference", "what it asks", *(title(each.data, document) for each in judged))
@@ -191,7 +191,7 @@ Student's with the degrees of freedom of Welch and Satterthwaite, which few seed
 seeds cannot show that accuracies over seeds are normal, on which every p-value, star and interval here rests.
 
 {table(head, body)}
-In words, after that correction ("no difference": none that counts):
+In words, after that correction ("not shown": no difference that counts; three seeds show none but large ones):
 
 {chr(10).join(lines)}
 """
