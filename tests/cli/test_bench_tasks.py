@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import mixerlens.cli.bench_tasks as verb_module
+from mixerlens.errors import UnsupportedError
 from mixerlens.sweep import read, sweep
 from mixerlens.sweep.summary import Cell, Difference, Summary
 from mixerlens.sweep.training import train
@@ -95,6 +96,26 @@ def test_a_run_that_ends_with_an_error_is_named_and_the_exit_code_is_1(mixerlens
     found = mixerlens(*RUN, "-o", tmp_path)
     assert found.exit_code == 1 and found.stderr.count("RuntimeError: no luck") == 2
     assert "6 of 8 runs are stored" in found.stdout and "missing: retnet recall seed 1" in found.stdout
+
+
+def test_where_every_run_ends_with_an_error_the_exit_code_is_1_too(mixerlens, tmp_path, monkeypatch):
+    def never(config):
+        raise UnsupportedError("no room") if config.seed else RuntimeError("no luck")
+
+    monkeypatch.setattr(sweep, "train", never)
+    found = mixerlens(*RUN, "-o", tmp_path)
+    assert (found.exit_code, found.stdout) == (1, "") and found.stderr.count("\n") == 8
+    assert "retnet recall seed 1 lr 0.001 wd 0: no room" in found.stderr  # words of our own need no class
+    assert found.stderr.count("RuntimeError: no luck") == 4
+
+
+def test_a_state_that_fits_nowhere_is_one_line_before_anything_runs(mixerlens, tmp_path):
+    large = tmp_path / "large.json"
+    readout = {"kind": "polynomial", "coefficients": [0, 0, 0, 0, 0, 0, 0, 1]}
+    large.write_text(json.dumps({"name": "large", "heads": 1, "dim": 2048, "readout": readout}))
+    found = mixerlens("bench-tasks", large, "--tasks", "recall", *SMALL.split(), "-o", tmp_path / "out")
+    assert found.exit_code == 2 and found.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert found.stderr.startswith("mixerlens: large on recall: lifting 2048 numbers") and "Error" not in found.stderr
 
 
 def test_what_an_engine_says_is_not_on_stdout(mixerlens, tmp_path, monkeypatch):

@@ -99,6 +99,15 @@ def test_a_page_with_more_than_is_stored_is_not_replaced(mixerlens, tmp_path, sm
     assert mixerlens(*RUN, "-o", tmp_path / "cells", "--stored", "--page", page).exit_code == 0
 
 
+def test_where_nothing_is_stored_there_is_nothing_to_show(mixerlens, tmp_path):
+    found = mixerlens("reproduce", "explicit-operator", "--stored", "-o", tmp_path / "empty")
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert (
+        found.stderr.strip()
+        == f"mixerlens: no cell of this study is stored in {tmp_path}/empty/explicit-operator/quick"
+    )
+
+
 def test_what_is_stored_is_shown_without_computing(mixerlens, tmp_path, small, monkeypatch):
     assert mixerlens(*RUN, "-o", tmp_path).exit_code == 0
     monkeypatch.setattr(seen, "draw", None)

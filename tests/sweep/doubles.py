@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixerlens.design import Part, part
 from mixerlens.errors import UnsupportedError
 from mixerlens.sweep import RunConfig, RunResult
 
@@ -18,6 +19,10 @@ class Spec:
 
     name: str
     dim: int = 8
+
+    @property
+    def support(self) -> Part:
+        return part("causal")
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name, "dim": self.dim}

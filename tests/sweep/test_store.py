@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -70,6 +71,18 @@ def test_a_run_under_another_runs_name_does_not_count(store):
     os.rename(store.path(one), store.path(two))
     with pytest.raises(ValueError, match="about another run"):
         store.get(two)
+
+
+@pytest.mark.parametrize(("part", "field"), [("row", "test_squares"), ("key", "tested")])
+def test_a_run_of_an_earlier_version_is_called_so(store, part, field):
+    one = config()
+    body = json.loads(json.dumps({"key": one.key, "row": row(one)}))
+    del body[part][field]
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    body["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    store.path(one).write_text(json.dumps(body))
+    with pytest.raises(ValueError, match=f"written by an earlier version: {field} missing"):
+        store.get(one)
 
 
 def test_the_table_has_the_same_rows_with_their_types(tmp_path):

@@ -94,6 +94,8 @@ def bench_tasks(
         typer.echo(f"mixerlens: {plain(line)}", err=True)
     there = {row["id"] for row in found.rows}
     if not there:
+        if found.failures:  # each is named above; what was asked for is not wrong
+            return False
         raise InputError(f"no run of this sweep is stored in {sweep.folder}")
     summary = summarize(found.rows, [config.label for config in sweep.runs if config.id not in there])
     if figure is not None:

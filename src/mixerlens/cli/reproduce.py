@@ -95,9 +95,13 @@ def reproduce(
                 ) from None
     everything = chosen.cells(scale, folder=folder, to_run=False) if (page or report) is not None else cells
     every = {cell.name: cell for cell in [*everything, *cells]}
-    found = document(study, scale, list(every.values()), store.stored(every.values()))
+    there = store.stored(every.values())
+    found = document(study, scale, list(every.values()), there)
     if page is not None:
         _keep(page, found, store.folder)
+    if not there:
+        raise InputError(f"no cell of this study is stored in {store.folder}")
+    if page is not None:
         write_whole(page, pages.markdown(found))
         write_whole(page.with_suffix(".json"), to_text(found))
     if report is not None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from ..errors import InputError
+from ..errors import InputError, MixerLensError
 from .config import RunConfig, RunResult
 
 __all__ = ["ATTEMPTS", "ENGINES", "Failure", "Outcome", "Run", "Started", "attempt", "start"]
@@ -63,7 +63,8 @@ def attempt(run: Run, config: RunConfig) -> Outcome:
     try:
         return run(config)
     except Exception as error:
-        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}"[:400])
+        own = "" if isinstance(error, MixerLensError) else f"{type(error).__name__}: "  # whose words say what to do
+        return Failure(f"{own}{' '.join(str(error).split())}"[:400])
 
 
 def _here(run: Run, configs: Sequence[RunConfig], begun: Started) -> Iterator[tuple[RunConfig, Outcome]]:

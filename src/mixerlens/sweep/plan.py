@@ -13,7 +13,7 @@ import torch
 from ..errors import InputError, MixerLensError
 from .config import RunConfig
 from .summary import GRID
-from .training import REFUSED, build
+from .training import REFUSED, build, state_bytes
 
 if TYPE_CHECKING:
     from ..design.spec import MixerSpec
@@ -166,7 +166,7 @@ def plan(
 
 @torch.no_grad()
 def check(runs: Sequence[RunConfig]) -> None:
-    """Build every model for every task once and read one example, so that none fails after hours.
+    """Build every model for every task once, read one example and count its state, so that none fails after hours.
 
     Raises InputError with the model, the task and the reason.
     """
@@ -182,6 +182,7 @@ def check(runs: Sequence[RunConfig]) -> None:
                 for split in ("train", "test"):  # of different lengths in some tasks
                     batch = task.batch(split, 0, 1, 0)
                     task.score(model(batch.inputs), batch.targets)
+                state_bytes(model)  # counted at the end, on states that may not fit
         except (MixerLensError, *REFUSED) as error:
             raise InputError(f"{config.name} on {config.task}: {error}") from error
 

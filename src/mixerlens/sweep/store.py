@@ -92,6 +92,8 @@ class Store:
             raise ValueError("no run of a sweep")
         if found.pop("sha256") != _digest(found):
             raise ValueError("its checksum is wrong")
+        if older := _missing(found, config):
+            raise ValueError(f"it was written by an earlier version: {', '.join(older)} missing")
         if found["key"] != config.key or found["row"].keys() != COLUMNS.keys() or found["row"]["id"] != config.id:
             raise ValueError("it is about another run")
         return found["row"]
@@ -161,6 +163,12 @@ def need_pyarrow() -> Any:
     except ImportError as error:
         raise UnsupportedError("the table of a sweep needs pyarrow: pip install 'mixerlens[design]'") from error
     return pyarrow
+
+
+def _missing(found: dict[str, Any], config: RunConfig) -> list[str]:
+    """Fields that a run has now and the file has not. An older recipe has another number, "schema"."""
+    row, key = found["row"], found["key"]
+    return [*(name for name in config.key if name not in key), *(name for name in COLUMNS if name not in row)]
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from ..tasks.task import Split
 from .config import PACKAGES, RunConfig, RunResult
 from .intervals import Answers
 
-__all__ = ["REFUSED", "build", "by_sequence", "train"]
+__all__ = ["REFUSED", "build", "by_sequence", "state_bytes", "train"]
 
 AT_ONCE = 64  # examples that are measured
 # what a model whose shapes fit raises where its numbers stopped being finite, or a system has no solution
@@ -144,7 +144,7 @@ def _train(
         test_squares=answers.squares,
         chance=float(task.chance.value),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        state_bytes=_state_bytes(model),
+        state_bytes=state_bytes(model),
         history=tuple(history),
         versions=versions(PACKAGES),
         seconds=round(time.monotonic() - clock, 3),
@@ -255,7 +255,7 @@ def _order(look: dict[str, Any]) -> tuple[int, float]:
     return look["correct"], -look["loss"] if math.isfinite(look["loss"]) else -math.inf
 
 
-def _state_bytes(model: Any) -> int | None:
+def state_bytes(model: Any) -> int | None:
     """What the mixers carry from token to token for one sequence; None where one of them has no finite recurrence."""
     from ..design.cost import cost
 
