@@ -13,6 +13,7 @@ from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.evolution import Delta
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum, RowSumSink
 from mixerlens.principles.dsf import Dsf, dsf, eta, fold
+from mixerlens.readout import Polynomial
 from mixerlens.support import Support
 from principles.drawn import drawn
 
@@ -137,6 +138,18 @@ def test_a_normaliser_of_zero_is_refused_with_its_place():
     found = dsf(d)
     assert found.kind == "ratio" and found.reason is not None and "token 1" in found.reason
     assert [c.holds for c in found.conditions] == [True, True, False]
+
+
+def test_a_folding_without_eigenvalues_is_still_a_folding():
+    """A lifted delta rule has no closed eigenvalues: that says nothing of eta, and the two forms are compared."""
+    q, k = (torch.rand(1, 6, 1, 4, dtype=torch.float64) for _ in range(2))
+    by = PerToken(torch.rand(1, 6, 1, dtype=torch.float64) + 0.5)
+    beta = torch.rand(1, 6, 1, dtype=torch.float64)
+    found = dsf(CoefficientDynamics(q, k, Delta(k, beta), readout=Polynomial((0.0, 0.0, 1.0)), normalizer=by))
+    assert found.kind == "lifted" and found.error is not None and found.error < 1e-12
+    assert found.reason is not None and found.reason.startswith("folded eigenvalues: ")
+    assert bool(found.slowest.isnan().all()) and not bool(found.ratio[:, 1:].isnan().any())
+    assert [c.holds for c in found.conditions] == [True, True, True]
 
 
 @pytest.mark.parametrize("example", Dsf.counterexamples, ids=lambda e: e.against)

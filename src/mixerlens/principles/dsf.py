@@ -104,7 +104,8 @@ class Dsf(Principle):
     error: max |y - y'| / max |y| between the two forms on random values, None where there is nothing to compare.
     gauge: which freedom leaves alpha as it is and changes the ratios; low, high: their range for an exponential
         readout (see ``measures.eta``), (heads, tokens).
-    reason: why no finite recurrence was folded, for kind "ratio".
+    reason: why no finite recurrence was folded, for kind "ratio"; for the others what could not be taken of it: folded
+        eigenvalues (``slowest`` is then NaN) or the comparison (``error`` is then None).
     """
 
     kind: str
@@ -124,8 +125,10 @@ class Dsf(Principle):
     headline: ClassVar[str] = "beyond"
     wording: ClassVar[str] = "With eta folded into A_t, attention and state space models have comparable eigenvalues."
     theorem: ClassVar[str] = (
-        "Where eta is neither 0 nor infinite, A_i -> (eta_{i-1} / eta_i) A_i, b_i -> b_i / eta_i leave alpha as it is. "
-        "So does S_t -> g_t S_t for every g without a zero, which multiplies the eigenvalues by g_t / g_{t-1}. Alpha "
+        "For a linear phi (a polynomial after lifting), where eta is neither 0 nor infinite, A_i -> "
+        "(eta_{i-1} / eta_i) A_i, b_i -> b_i / eta_i without a division leave alpha as it is. So does S_t -> g_t S_t "
+        "with q_t -> q_t / g_t "
+        "for every g without a zero, which multiplies the eigenvalues by g_t / g_{t-1}. Alpha "
         "and its state rank are facts about the mixer, eigenvalues of a time-varying A_t also about its coordinates."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2405.15731",)
@@ -255,10 +258,21 @@ def dsf(mixer: Any, *, sequence: int = 0) -> Dsf:
         ratio[:, 1:] = torch.where((segments[1:] == segments[:-1]) & (segments[1:] >= 0), ratio[:, 1:], torch.nan)
     try:
         folded = fold(d)
-        slowest, error = _slowest(folded.evolution, d), _difference(d, folded)
     except (UnsupportedError, InputError, MemoryBudgetError) as why:
-        return _record(d, "ratio", ratio, ratio.abs() * bare, bare, reason=str(why))
-    return _record(d, "folded" if d.readout.linear else "lifted", ratio, slowest, bare, error=error)
+        bad = bool(((by == 0) | ~by.isfinite()).any())
+        return _record(d, "ratio", ratio, ratio.abs() * bare, bare, reason=str(why), bad=bad)
+    kind = "folded" if d.readout.linear else "lifted"
+    reasons, error = [], None
+    try:
+        slowest = _slowest(folded.evolution, d)
+    except (UnsupportedError, MemoryBudgetError) as why:
+        slowest = torch.full_like(ratio, torch.nan)
+        reasons.append(f"folded eigenvalues: {why}")
+    try:
+        error = _difference(d, folded)
+    except (UnsupportedError, MemoryBudgetError) as why:
+        reasons.append(f"comparison: {why}")
+    return _record(d, kind, ratio, slowest, bare, error=error, reason="; ".join(reasons) or None, bad=False)
 
 
 def _record(
@@ -273,9 +287,15 @@ def _record(
     gauge: str = COORDINATES,
     low: Tensor | None = None,
     high: Tensor | None = None,
+    bad: bool | None = None,
 ) -> Dsf:
+    """bad: whether eta was seen to be 0 or infinite somewhere; None where it was not looked at."""
     known = ~ratio.isnan()
     beyond = ((ratio.abs() > 1 + 1e-12) & known).sum(-1) / known.sum(-1).clamp(min=1)
+    if has_eta_ratio(d):
+        seen = "a sum of exponentials"
+    else:
+        seen = "seen at every token" if bad is False else reason or "eta is 1"
     finite, plain = d.readout.finite_state and d.support.causal, isinstance(d.normalizer, NoNormalizer)
     middle = quantiles(ratio, (0.5,))[..., 0]
     if kind == "as it is":
@@ -300,8 +320,8 @@ def _record(
             Condition("phi is linear or a polynomial: the folded recurrence is finite", finite, repr(d.readout)),
             Condition(
                 "eta is neither 0 nor infinite",
-                True if plain or error is not None or has_eta_ratio(d) else None if not finite else False,
-                "a sum of exponentials" if has_eta_ratio(d) else reason or "seen at every token",
+                True if plain or has_eta_ratio(d) else None if bad is None else not bad,
+                seen,
             ),
         ),
     )  # fmt: skip

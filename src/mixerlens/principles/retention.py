@@ -79,8 +79,8 @@ class Retention(Principle):
         "For fixed queries, keys and gates d y_i / d v_j = alpha_ij I. For a linear phi |alpha_ij| is at most |q_i| "
         "|A_i ... A_{j+1}| |b_j k_j| / |eta_i|. The norm of that product is at most the product of the largest "
         "|eigenvalues| where all A_t are normal, whether they commute or not; else it can exceed it by any factor. A "
-        "gradient grows by the spectral norm of alpha at most, and that is sqrt(largest row mass x largest column mass) "
-        "at most."
+        "gradient grows by the spectral norm of alpha at most, which is at most sqrt(largest row mass x largest column "
+        "mass)."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389",)
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
