@@ -22,10 +22,12 @@ def test_a_model_in_json(llama_folder, mixerlens, tmp_path):
     assert path.startswith("model.layers.0.") and mixer["family"] == "softmax_attention"
     assert list(mixer["principles"]) == list(principles.MEASURES) and found["tokens"] == 24
     readout = mixer["principles"]["readout"]
-    assert readout["principle"] == 1 and readout["finite"] is None
+    assert found["principles"]["readout"]["principle"] == 1 and "no finite state" in readout["value"]
     assert {c["condition"]: c["holds"] for c in readout["conditions"]}["phi is linear: n numbers"] is False
+    for record in found["principles"].values():
+        assert record["theorem"] and record["counterexamples"]
     for record in mixer["principles"].values():
-        assert record["theorem"] and record["counterexamples"] and record["meaning"]
+        assert record["meaning"] and record["value"] and not {"theorem", "labels"} & set(record)
     assert json.loads(target.read_text()) == found
 
 
@@ -44,11 +46,29 @@ def test_the_table_says_value_meaning_truth_and_counter_case(s4d_folder, mixerle
 
 def test_a_family_and_a_part_of_the_principles(mixerlens):
     found = as_json(
-        mixerlens("principles", "gated_delta_net", "--json", "--length", "20", "--only", "readout, eigenvalues")
+        mixerlens(
+            "principles", "gated_delta_net", "--json", "--full", "--length", "20", "--only", "readout, eigenvalues"
+        )
     )
     (mixer,) = found["mixers"].values()
     assert list(mixer["principles"]) == ["readout", "eigenvalues"] and "seed 0" in found["note"]
     assert mixer["principles"]["readout"]["finite"] == 4
+
+
+def test_json_is_small_unless_all_numbers_are_asked_for(mixerlens):
+    """By default nothing grows with lags, tokens or lengths, and no text of a principle is told twice."""
+    options = ["principles", "differential_attention", "--json", "--length", "40"]
+    small, full = mixerlens(*options), mixerlens(*options, "--full")
+    brief, whole = as_json(small), as_json(full)
+    assert len(small.stdout) < len(full.stdout) / 3
+    for path, mixer in whole["mixers"].items():
+        for name, record in mixer["principles"].items():
+            told = brief["mixers"][path]["principles"][name]
+            assert told["meaning"] == record["meaning"] and told["conditions"] == record["conditions"]
+            assert brief["principles"][name]["theorem"] == record["theorem"]
+            assert told["headline"] == record.get(record["headline"], told["headline"])
+    for name in principles.MEASURES:
+        assert small.stdout.count(json.dumps(brief["principles"][name]["theorem"])) == 1
 
 
 def test_a_specification(mixerlens, tmp_path):

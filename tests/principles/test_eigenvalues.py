@@ -13,6 +13,8 @@ from mixerlens.errors import InputError
 from mixerlens.evolution import Rotation
 from mixerlens.principles.dsf import dsf
 from mixerlens.principles.eigenvalues import ENDS, Eigenvalues, eigenvalues, multiplicities
+from mixerlens.principles.retention import percent
+from mixerlens.principles.words import value
 from principles.drawn import drawn
 
 DENSE = [
@@ -82,6 +84,21 @@ def test_shares_at_the_ends_of_the_gauge_range():
         torch.testing.assert_close(found.gauge["growing"][:, k], (ratio > 1).double().mean(-1))
         torch.testing.assert_close(found.gauge["near_one"][:, k], ((ratio - 1).abs() <= 0.05).double().mean(-1))
     torch.testing.assert_close(found.gauge["near_one"][:, 1], found.near_one)
+
+
+def test_four_origins_are_no_bounds_and_are_not_told_as_such():
+    """A shift of all keys leads outside the shares of the four origins, which the words therefore call by name."""
+    draw = torch.Generator().manual_seed(3)
+    q, k = (torch.randn(1, 40, 1, 2, dtype=torch.float64, generator=draw) for _ in range(2))
+    found = eigenvalues(families.softmax_attention(q, k))
+    assert found.gauge is not None
+    shifts = [s * torch.randn(2, dtype=torch.float64, generator=draw) for s in (0.3, 1, 3, 1000) for _ in range(30)]
+    shares = [float(eigenvalues(families.softmax_attention(q, k + s)).near_one) for s in shifts]
+    four = found.gauge["near_one"]
+    assert min(shares) < float(four.min()) or max(shares) > float(four.max())
+    centred = percent(found.gauge["near_one"][:, ENDS.index("centred")])
+    assert f"near 1: computed {percent(found.near_one)}, centred {centred};" in value("eigenvalues", found)
+    assert f"{centred} with keys centred" in found.meaning and "range" not in found.meaning
 
 
 def test_no_later_token_enters():

@@ -32,6 +32,9 @@ def principles(
     figure: Annotated[
         Path | None, typer.Option(help="Also draw them to this .png, .pdf or .svg file.", show_default=False)
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="In JSON every number of every head too: megabytes for many heads.")
+    ] = False,
     json: Json = False,
     output: Output = None,
 ) -> bool:
@@ -47,7 +50,7 @@ def principles(
     _known(which)
     with progress(not json) as display:
         found = _measured(run, heads, which, display)
-    result = found.to_json()
+    result = found.to_json(full=full)
     if output is not None:
         write_whole(output, to_json_text(result) + "\n")
     if figure is not None:

@@ -5,7 +5,8 @@ eta_{i-1} / eta_i that the dynamical systems framework folds into A_t. Two thing
 Row i sums the keys j <= i alone: scores of later tokens that a mask has set to zero, and that are exponentiated
 afterwards, add one each to eta and tie every ratio to the length of the text. And the ratio is a convention: one
 constant vector added to all keys leaves alpha as it is and moves every ratio, so each share of a softmax head is given
-with the scores as computed and at both ends of the gauge range (``measures.eta``).
+with the scores as computed, with the keys centred, and at the two extremes of origins on single keys
+(``measures.eta``). These are four points: over all shifts a share takes other values too, below and above theirs.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Eigenvalues(Principle):
     phase_quantiles: of |arg lambda| of the complex ones in radians a token, (heads, levels), NaN where there are none.
     counted: "state dimensions", or "distinct eigenvalues" where a kind does not say how often each is repeated.
     gauge: for an exponential readout divided by its row sum, the shares near 1, near 0 and growing at each of ``ENDS``
-        of the gauge range, (heads, ends); None elsewhere.
+        (four choices of the origin of the keys, no bounds over all of them), (heads, ends); None elsewhere.
     """
 
     near: float
@@ -116,7 +117,8 @@ assert [ratio_at_one(time, -torch.inf) for time in (2, 64)] == [0.12, 0.12]
         "complex": "Share of the eigenvalues that turn.",
         "radius_quantiles": "Quantiles of |eigenvalue|.",
         "phase_quantiles": "Quantiles of |phase| of those that turn.",
-        "gauge": f"For softmax the same shares at {', '.join(ENDS)} of the gauge range; no coefficient changes in it.",
+        "gauge": "For softmax the same shares with the origin of the keys on one of them (low, high: the extreme ratio "
+        "of each token), as computed and centred; no coefficient changes, and other origins give other shares.",
     }
     units: ClassVar[dict[str, str]] = {
         **dict.fromkeys(KINDS, "share of eigenvalues"),
@@ -172,8 +174,13 @@ def eigenvalues(
 
 def _meaning(named: dict[str, Tensor], near: float, gauge: Tensor) -> str:
     told = ", ".join(f"{name.replace('_', ' ')} {percent(x)}" for name, x in named.items())
-    moved = f"; over the gauge range near one is {percent(gauge[:, 0])}" if gauge.numel() else ""
-    return f"Eigenvalues within {near:g}: {told}{moved}."
+    if not gauge.numel():
+        return f"Eigenvalues within {near:g}: {told}."
+    computed, centred = (percent(gauge[:, 0, ENDS.index(end)]) for end in ("computed", "centred"))
+    return (
+        f"Eigenvalues within {near:g}, scores as computed: {told}. Near one is {computed} as computed and {centred} "
+        "with keys centred; adding a constant to all keys changes no coefficient, and these are no bounds over all."
+    )
 
 
 def multiplicities(evolution: Evolution, dim: int) -> list[int] | None:

@@ -11,7 +11,7 @@ import torch
 from mixerlens.composition import CoefficientSum
 from mixerlens.errors import InputError
 from mixerlens.principles.parts import spaced
-from mixerlens.principles.report import PrincipleReport, measure
+from mixerlens.principles.report import MEASURES, PrincipleReport, measure
 
 if TYPE_CHECKING:
     from mixerlens.capture import Lens, Trace
@@ -60,10 +60,23 @@ class ModelPrinciples:
     def __iter__(self) -> Iterator[MixerPrinciples]:
         return iter(self.mixers)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary, a mixer a key under "mixers"."""
+    def to_json(self, *, full: bool = True) -> dict[str, Any]:
+        """A JSON-able dictionary, a mixer a key under "mixers".
+
+        full: every number and text of every mixer. Else what the tables show: of each mixer the values, the meanings
+        and whether the conditions hold, and what is true of each principle once, under "principles".
+        """
         told = {"source": self.source, "tokens": self.tokens, "unit": self.unit, "note": self.note}
-        return told | {"mixers": {mixer.path: mixer.to_json() for mixer in self.mixers}}
+        if full:
+            return told | {"mixers": {mixer.path: mixer.to_json() for mixer in self.mixers}}
+        from mixerlens.principles.words import brief, truth
+
+        first = {name: record for mixer in reversed(self.mixers) for name, record in mixer.report.records.items()}
+        names = [name for name in MEASURES if name in first]
+        return told | {
+            "principles": {name: truth(first[name]) for name in names},
+            "mixers": {mixer.path: brief(mixer) for mixer in self.mixers},
+        }
 
 
 def of_model(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
+from mixerlens.measures.record import plain
+from mixerlens.principles.eigenvalues import ENDS
 from mixerlens.principles.model import MixerPrinciples
 from mixerlens.principles.parts import spread_text
 from mixerlens.principles.record import Principle
 from mixerlens.principles.retention import percent
 
 NONE = "-"
+CENTRED = ENDS.index("centred")
 MIDDLE = 1e-6  # the tolerance of the state rank that stands for all
 
 
@@ -82,8 +85,10 @@ def _dsf(r: Any) -> str:
 def _eigenvalues(r: Any) -> str:
     if r.silent:
         return ""
-    moved = "" if r.gauge is None else f" (gauge range {percent(r.gauge['near_one'])})"
-    return f"near 1: {percent(r.near_one)}{moved}; near 0: {percent(r.near_zero)}"
+    near = f"near 1: {percent(r.near_one)}"
+    if r.gauge is not None:
+        near = f"near 1: computed {percent(r.near_one)}, centred {percent(r.gauge['near_one'][:, CENTRED])}"
+    return f"{near}; near 0: {percent(r.near_zero)}"
 
 
 VALUES: dict[str, Callable[[Any], str]] = {
@@ -97,6 +102,36 @@ VALUES: dict[str, Callable[[Any], str]] = {
     "dsf": _dsf,
     "eigenvalues": _eigenvalues,
 }
+
+
+def brief(mixer: MixerPrinciples) -> dict[str, Any]:
+    """Of one mixer what the tables show, JSON-able: value, meaning and conditions of each measure, and the refused."""
+    records = {
+        name: {
+            "value": value(name, record),
+            "headline": plain(getattr(record, record.headline)),
+            "meaning": record.meaning,
+            "silent": record.silent,
+            "conditions": [condition.to_json() for condition in record.conditions],
+        }
+        for name, record in cast("dict[str, Principle]", mixer.report.records).items()
+    }
+    told = {"layer": mixer.layer, "kind": mixer.kind, "family": mixer.family, "of": mixer.of}
+    parts = {"mixer": mixer.report.mixer, "heads": list(mixer.report.heads)}
+    return told | parts | {"principles": records, "refused": mixer.report.refused}
+
+
+def truth(record: Principle) -> dict[str, Any]:
+    """What is true of a principle whatever the mixer, JSON-able."""
+    return {
+        "principle": record.number,
+        "title": record.title,
+        "headline": record.headline,
+        "wording": record.wording,
+        "theorem": record.theorem,
+        "counterexamples": [example.to_json() for example in record.counterexamples],
+        "sources": list(record.sources),
+    }
 
 
 def name_of(record: Principle) -> str:
