@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,21 @@ def test_inspect_names_the_tokens_that_the_tokenizer_adds_to_a_text(mixerlens):
         token["content"]: token["id"] for token in json.loads((model / "tokenizer.json").read_text())["added_tokens"]
     }
     assert ids[added] == 1 and "tokenizer adds" in mixerlens("inspect", model).stdout
+
+
+def test_inspect_names_a_mixer_of_ones_own_and_its_lifted_state(mixerlens, tmp_path):
+    from mixerlens.design import ModelConfig, SequenceModel, part, preset
+    from mixerlens.design.saved import save
+
+    own = {"name": "squares", "heads": 2, "dim": 3, "width": 5, "readout": part("polynomial", coefficients=(0, 0, 1))}
+    layers = (replace(preset("gated_linear_attention"), **own), preset("softmax_attention", heads=2, dim=3, width=5))
+    save(SequenceModel(ModelConfig(layers=layers, features=10, vocabulary=7)), tmp_path / "saved")
+    found = as_json(mixerlens("inspect", str(tmp_path / "saved"), "--json"))["layers"]
+    assert [(layer["specification"], layer["state"]) for layer in found] == [
+        ("squares", 3 * 4 // 2 * 5),  # the monomials of degree 2 of three numbers, for each of five channels
+        ("softmax_attention", "grows"),
+    ]
+    assert "squares" in mixerlens("inspect", str(tmp_path / "saved")).stdout
 
 
 def test_inspect_s4d(s4d_folder, mixerlens):

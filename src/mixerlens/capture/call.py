@@ -82,6 +82,11 @@ class MixerCall:
 
         return getattr(families, self.family)(**self.arguments)
 
+    @property
+    def title(self) -> str:
+        """How the mixer is called in tables: by its family, a mixer of one's own by its specification's name."""
+        return self.arguments["spec"].name if self.family == "designed" else self.family.replace("_", " ")
+
     def operator(self, head: int | None = None) -> Any:
         """The operator alpha of this call; ``head`` keeps a head axis of 1."""
         return self.dynamics.operator(head)

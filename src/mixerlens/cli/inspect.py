@@ -13,6 +13,7 @@ from .output import plain, print_json, progress, show, table, to_json_text
 
 if TYPE_CHECKING:
     from ..capture import Lens
+    from ..composition import Mixer
 
 UNKNOWN = {"heads": None, "value_dim": None, "state": None}
 
@@ -64,13 +65,26 @@ def _sizes(lens: Lens, layers: list[int] | None) -> dict[str, dict[str, Any]]:
     sizes = {}
     for path, call in calls.items():
         dynamics, width = call.dynamics, call.output.shape[-1]
-        numbers = dynamics.dim * width * (2 if dynamics.dtype.is_complex else 1)
         sizes[path.partition("#")[0]] = {
             "heads": dynamics.heads,
             "value_dim": width,
-            "state": numbers if dynamics.recurrent else "grows" if dynamics.support.causal else None,
+            "state": _state(dynamics, width),
+            **({"specification": call.title} if call.family == "designed" else {}),
         }
     return sizes
+
+
+def _state(dynamics: Mixer, width: int) -> int | str | None:
+    """A readout that is not linear may still have a finite recurrence: a polynomial one carries monomials."""
+    from ..design.lifting import finite, lifted_dim
+
+    if dynamics.recurrent:
+        dim = dynamics.dim
+    elif all(d.support.recurrent and finite(d.readout, d.dim) for d, _ in dynamics.terms):
+        dim = sum(lifted_dim(d.readout, d.dim) for d, _ in dynamics.terms)
+    else:
+        return "grows" if dynamics.causal else None
+    return dim * width * (2 if dynamics.dtype.is_complex else 1)
 
 
 def _tables(info: dict[str, Any]) -> list[Any]:
@@ -91,7 +105,8 @@ def _tables(info: dict[str, Any]) -> list[Any]:
     title = f"{many}; state: numbers that a head carries from {unit} to {unit}"
     mixers = table(title, *fields, right=("index", "heads", "state"))
     for layer in info["layers"]:
-        cells = {name: _cell(layer[name]) for name in fields}
+        told = layer | {"family": layer.get("specification", layer["family"])}
+        cells = {name: _cell(told[name]) for name in fields}
         mixers.add_row(*(Pieces.after(text, ".") if name == "path" else text for name, text in cells.items()))
     return [facts, "", mixers]
 

@@ -93,7 +93,7 @@ def section(plan: LayerPlan, budget: int, unit: str) -> LayerSection:
         index=plan.call.layer,
         path=plan.path,
         kind=plan.call.kind,
-        family=plan.call.family.replace("_", " "),
+        family=plan.call.title,
         heads=d.heads,
         said=_selection(plan),
         cards=cards,
