@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mixerlens import CoefficientDynamics, families, principles
+from mixerlens import CoefficientDynamics, evolution, families, principles
 from mixerlens.readout import Exp, Polynomial, Relu
 from mixerlens.support import Support
 
@@ -90,3 +90,27 @@ def test_json():
     written = json.loads(json.dumps(principles.readout(CoefficientDynamics(query, key)).to_json(), allow_nan=False))
     assert written["ranks"][0][-1] == [2, 2, 2] and written["units"]["ranks"] == "numbers a value channel"
     assert written["principle"] == 1 and written["conditions"][0]["holds"] and written["counterexamples"][0]["code"]
+
+
+def test_the_rank_never_falls_with_the_length_and_says_where_it_was_not_looked():
+    """Five keys read at once before token 13, and one by every later token: only cuts at 5 .. 8 show five."""
+    query, key = torch.zeros(1, 64, 1, 8).double(), torch.zeros(1, 64, 1, 8).double()
+    key[:, :5], query[:, 8:13] = draw(5, 8)
+    key[:, 20], query[:, 21:] = torch.eye(8).double()[0], torch.eye(8).double()[0]
+    d = CoefficientDynamics(query, key)
+    few = principles.readout(d, cuts=3)
+    assert few.ranks[0, :, 2].tolist() == [5, 5, 5] and few.lower_bound and ": at least 5" in few.meaning
+    found = principles.readout(d)
+    assert found.ranks[0, :, 2].tolist() == [5, 5, 5]
+    assert not found.lower_bound and "at least" not in found.meaning
+
+
+def test_every_cut_of_a_recurrent_mixer_is_looked_at():
+    """What enters at token 0 fades at once: the middle cuts see nothing of it."""
+    query, key = draw(64, 3)
+    decay = torch.zeros(1, 64, 1).double()
+    decay[:, 1:4] = 1
+    key[:, 4:] = 0
+    d = CoefficientDynamics(query, key, evolution.Scalar(decay=decay))
+    assert int(principles.readout(d, cuts=3).ranks[0, -1, 2]) == 0
+    assert int(principles.readout(d).ranks[0, -1, 2]) == 2  # cut 2: two keys, read by two tokens

@@ -101,3 +101,10 @@ def test_nothing_to_grow_with_is_said():
     constant = families.s4d(A=rate, B=torch.ones_like(rate), C=torch.ones_like(rate), dt=torch.rand(1), length=40)
     found = principles.scaling(constant)
     assert found.silent and found.norms == (("free", "free"),) and found.to_json()["slope"] == [None]
+
+
+def test_a_single_score_has_no_deviations():
+    one = torch.randn(1, 1, 1, 3, dtype=torch.float64)
+    found = principles.scaling(CoefficientDynamics(one, one))
+    assert bool(found.ratio.isnan()) and "inf" not in found.meaning and "do not differ" in found.meaning
+    assert found.conditions[0].holds is None and "isotropic" in found.theorem

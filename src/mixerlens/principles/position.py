@@ -43,10 +43,10 @@ class PositionPrinciple(Principle):
     headline: ClassVar[str] = "largest"
     wording: ClassVar[str] = "A_t other than I embeds positions; with A_t = I the mixer needs position embeddings."
     theorem: ClassVar[str] = (
-        "In one layer without positions in its inputs A_t = I makes y_i a function of the set of tokens that row i "
-        "sees: permuting the earlier ones changes nothing. A_t other than I notices the order only if it moves a "
-        "score: not if q_i^T A_i ... A_{j+1} k_j = q_i^T k_j for all of them. Two causal layers with A_t = I do notice "
-        "it: what a row of the first one sees depends on where it stands."
+        "In one layer without positions in its inputs A_t = I makes y_i a function of the multiset of the tokens "
+        "before i that row i sees and of token i: permuting the earlier ones changes nothing. A_t other than I "
+        "notices the order only if it moves a score: not if q_i^T A_i ... A_{j+1} k_j = q_i^T k_j for all of them. "
+        "Two causal layers with A_t = I do notice it: what a row of the first one sees depends on where it stands."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "arXiv 2203.16634")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
@@ -200,7 +200,7 @@ def _meaning(change: Tensor, inert: Tensor, still: bool, seen: int) -> str:
     )
     told += f"output by {spread_text(change.amax(-1), least=NOTHING)} of its size"
     if still:
-        return f"{told}: A_t = I, the row sees a set."
+        return f"{told}: A_t = I, the row sees a multiset."
     if bool(inert.all()):
         return f"{told}: A_t is not I, but moves no score."
     return f"{told}."

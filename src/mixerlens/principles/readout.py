@@ -20,12 +20,14 @@ from mixerlens.readout import Exp, Polynomial, RealPart, Relu, Sigmoid, Softcap
 from mixerlens.readout import Identity as IdentityReadout
 
 PLATEAU, GROWS, CAPPED, SHORT = "plateau", "grows", "at the cap", "too short"
+EVERY = 1 << 23  # heads x tokens^2 x dimensions up to which a recurrent mixer is cut at every token
 NO_POLYNOMIAL = (Exp, Relu, Sigmoid, Softcap)  # no polynomials, so no finite state for n >= 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReadoutPrinciple(Principle):
-    """lengths: T. ranks: (heads, lengths, tolerances) int, the state rank of the first T tokens.
+    """lengths: T. ranks: (heads, lengths, tolerances) int, the largest rank of the cuts looked at among the first T
+    tokens, those of shorter lengths among them; lower_bound: not every cut was, so that it is at least this.
 
     verdicts: (heads, tolerances) words: "plateau" (the last two lengths agree, and both are at least four times the
         rank), "grows" (from one below its cap), "at the cap" (T / 2, the largest rank that T tokens can show), "too
@@ -38,6 +40,7 @@ class ReadoutPrinciple(Principle):
     lengths: tuple[int, ...]
     tolerances: tuple[float, ...]
     ranks: Tensor
+    lower_bound: bool
     caps: tuple[int, ...]
     verdicts: tuple[tuple[str, ...], ...]
     finite: int | None
@@ -52,7 +55,7 @@ class ReadoutPrinciple(Principle):
         "alpha has an exact causal linear recurrence with N numbers a value channel if and only if every block "
         "alpha[t:, :t] has rank at most N. A linear phi gives N = n, a polynomial sum over its degrees e of "
         "C(n + e - 1, e) by lifting to symmetric powers, a window of W tokens at most W - 1 for any phi; for n = 1 "
-        "relu gives 2. For n >= 2 no other phi has a finite N that serves every input."
+        "relu gives 2. For n >= 2 no other measurable phi has a finite N that serves every input."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "arXiv 2402.18668")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
@@ -88,6 +91,7 @@ assert rank == 2
     )
     labels: ClassVar[dict[str, str]] = {
         "ranks": "State rank of the first T tokens, a head, length and tolerance each.",
+        "lower_bound": "Whether only some cuts were looked at: the rank is at least this.",
         "caps": "The largest rank that T tokens can show.",
         "verdicts": "Whether the rank stands still as T grows, a head and tolerance each.",
         "finite": "Numbers that an exact recurrence carries, by theory; null where none is finite.",
@@ -109,13 +113,14 @@ def readout(
     sequence: int = 0,
     tolerances: Sequence[float] = TOLERANCES,
     longest: int = 512,
-    cuts: int | str = 3,
+    cuts: int | str | None = None,
     seed: int = 0,
 ) -> ReadoutPrinciple:
     """Principle 1: the state rank as the sequence grows, and the gap of parallel and recurrent forms.
 
     longest: tokens looked at (the cost is their cube for a readout without finite state). cuts: of each length, the
-    middle always among them. seed: of the random values that the two forms are compared on.
+    middle always among them, or "all"; by default 3, and for a recurrent mixer all where that is cheap, else 16. seed:
+    of the random values that the two forms are compared on.
 
     Raises InputError for what is no mixer or a sequence that is not there.
     """
@@ -127,28 +132,32 @@ def readout(
         none = torch.zeros(d.heads, 0, len(tolerances), dtype=torch.long)
         words = tuple(() for _ in range(d.heads))
         return ReadoutPrinciple(
-            lengths=(), tolerances=tuple(tolerances), ranks=none, caps=(), verdicts=words, finite=None, gap=None,
-            gap_tokens=0, meaning=f"No state rank: {reason}.", silent=reason,
+            lengths=(), tolerances=tuple(tolerances), ranks=none, lower_bound=False, caps=(), verdicts=words,
+            finite=None, gap=None, gap_tokens=0, meaning=f"No state rank: {reason}.", silent=reason,
         )  # fmt: skip
     lengths = _lengths(min(d.time, longest))
+    if cuts is None:
+        cheap = d.heads * lengths[-1] ** 2 * d.dim <= EVERY
+        cuts = 3 if not d.recurrent else "all" if cheap else 16
     found = [state_rank(d, tolerances, cuts, tokens=time) for time in lengths]
+    ranks = torch.stack([f.ranks for f in found], 1).cummax(1).values  # a block of fewer tokens is part of one of more
+    lower = any(len(f.cuts) < f.tokens - 1 for f in found)
     rule = _finite(d, found[-1].designed)
     verdicts = tuple(
-        tuple(_verdict([int(f.ranks[h, k]) for f in found], found) for k in range(len(tolerances)))
-        for h in range(d.heads)
+        tuple(_verdict(ranks[h, :, k].tolist(), found) for k in range(len(tolerances))) for h in range(d.heads)
     )
     gap, gap_tokens = _gap(d, seed)
-    ranks = torch.stack([f.ranks for f in found], 1)
     return ReadoutPrinciple(
         lengths=tuple(lengths),
         tolerances=tuple(tolerances),
         ranks=ranks,
+        lower_bound=lower,
         caps=tuple(f.cap for f in found),
         verdicts=verdicts,
         finite=rule,
         gap=gap,
         gap_tokens=gap_tokens,
-        meaning=_meaning(lengths, tolerances, ranks, rule, gap),
+        meaning=_meaning(lengths, tolerances, ranks, lower, rule, gap),
         conditions=_conditions(d),
     )
 
@@ -247,9 +256,11 @@ def _conditions(d: CoefficientDynamics) -> tuple[Condition, ...]:
 
 
 def _meaning(
-    lengths: list[int], tolerances: Sequence[float], ranks: Tensor, finite: int | None, gap: Tensor | None
+    lengths: list[int], tolerances: Sequence[float], ranks: Tensor, lower: bool, finite: int | None, gap: Tensor | None
 ) -> str:
-    at = ", ".join(f"{spread_text(ranks[:, -1, k])} at {t:g}" for k, t in enumerate(tolerances))
+    at = ("at least " if lower else "") + ", ".join(
+        f"{spread_text(ranks[:, -1, k])} at {t:g}" for k, t in enumerate(tolerances)
+    )
     size = "no recurrence of fixed size exists" if finite is None else f"theory gives at most {finite}"
     forms = "" if gap is None else f" Parallel and recurrent form differ by {float(gap.max()):.1e}."
     return f"State rank over {lengths[-1]} tokens: {at}; {size}.{forms}"

@@ -126,7 +126,7 @@ def _line(x: Tensor, y: Tensor) -> tuple[float, float, float]:
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScalingPrinciple(Principle):
     """variance, mean: of the scores z_ij = q_i^T u_ij as the mixer reads them, scale and evolution in, over the support
-    of ``rows`` rows, (heads,). ratio: |mean| over the deviation.
+    of ``rows`` rows, (heads,). ratio: |mean| over the deviation, NaN where all scores are one.
 
     widths: numbers m of dimensions; growth: for each head what q^T b k over m of its n dimensions, chosen at random,
     does as m grows (``ScoreGrowth``), None where it has a single one. slope, low, high, mean_slope: of that, (heads,).
@@ -154,8 +154,8 @@ class ScalingPrinciple(Principle):
     theorem: ClassVar[str] = (
         "If the n products of the dimensions of q and k are uncorrelated with mean 0 and equal variance, Var(q^T k) "
         "grows like n and b = 1 / sqrt n holds it. With positive features the mean grows like n, so like sqrt n after "
-        "that scale, and the scores stand ever farther from 0. For L2-normalised q and k Var(q^T k) = 1 / n already: "
-        "the scale then takes what is left of the differences."
+        "that scale, and the scores stand ever farther from 0. For L2-normalised q and k of isotropic directions "
+        "Var(q^T k) = 1 / n already: the scale then takes what is left of the differences."
     )
     sources: ClassVar[tuple[str, ...]] = ("arXiv 2510.09389", "arXiv 1706.03762")
     counterexamples: ClassVar[tuple[Counterexample, ...]] = (
@@ -230,7 +230,7 @@ def scaling(mixer: Any, *, sequence: int = 0, rows: int = 16, pairs: int = 1024,
     z = z[:, mask]  # (heads, pairs of a row and a column)
     mean = z.mean(-1)
     variance = (z - mean[:, None]).abs().square().mean(-1)
-    ratio = mean.abs() / variance.sqrt()
+    ratio = torch.where(variance > 0, mean.abs() / variance.sqrt(), torch.nan)  # a single score does not deviate
     key = spread(d.key, d.heads, 2).expand(1, d.time, d.heads, d.dim)[0].transpose(0, 1)
     b = torch.ones(1, 1, 1, dtype=torch.float64) if d.scaling is None else d.scaling
     b = b.expand(1, d.time, d.heads)[0].T
@@ -326,7 +326,7 @@ def _conditions(
     return (
         Condition(
             "the scores have mean 0 (below a tenth of the deviation)",
-            bool((ratio <= CENTRED).all()),
+            None if bool(ratio.isnan().any()) else bool((ratio <= CENTRED).all()),
             f"{spread_text(ratio)} deviations",
         ),
         Condition("queries and keys are not normalised", kinds == ["free"], ", ".join(kinds)),
@@ -339,7 +339,9 @@ def _conditions(
 
 
 def _meaning(variance: Tensor, ratio: Tensor, slope: Tensor) -> str:
-    told = f"Scores have variance {spread_text(variance)} and a mean of {spread_text(ratio)} deviations."
+    told = "The scores do not differ."
+    if not bool(ratio.isnan().all()):
+        told = f"Scores have variance {spread_text(variance)} and a mean of {spread_text(ratio)} deviations."
     if bool(slope.isnan().all()):
         return told
     return f"{told} Over part of the dimensions the variance of q.k grows like n^{spread_text(slope)}."
