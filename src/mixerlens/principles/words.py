@@ -121,7 +121,7 @@ def brief(mixer: MixerPrinciples) -> dict[str, Any]:
     return told | parts | {"principles": records, "refused": mixer.report.refused}
 
 
-def truth(record: Principle) -> dict[str, Any]:
+def truth(record: Any) -> dict[str, Any]:
     """What is true of a principle whatever the mixer, JSON-able."""
     return {
         "principle": record.number,
