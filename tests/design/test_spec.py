@@ -67,7 +67,11 @@ BAD = {
     "writes along one key": ({"evolution": {"kind": "writes", "inner": "delta"}}, "take direction own"),
     "several writes under one row sum": (
         {"evolution": {"kind": "writes", "inner": "scalar"}, "normalizer": "row_sum"},
-        "normalizer: row_sum beside evolution writes: it needs none",
+        "normalizer: row_sum beside evolution writes: .*one impulse a token.*; take normalizer none",
+    ),
+    "several keys that positions turn": (
+        {"evolution": "delta_product", "positions": "rope"},
+        "positions: rope beside evolution delta_product: only one key a token is turned.*; take positions none",
     ),
     "slots without gates": ({"system": {"kind": "slots", "slots": 3}}, "slots need evolution diagonal"),
     "ridge without b": ({"system": "ridge", "evolution": "scalar"}, "scaling beta, step or input_gate"),

@@ -26,10 +26,19 @@ STEPS = {"micro_steps": Option(integer(2, 16), 2)}
 
 
 def _check(spec: MixerSpec) -> None:
-    needed = {"scaling": "one", "system": "single", "normalizer": "none", "positions": "none"}
-    for slot, kind in needed.items():
+    reasons = {
+        "scaling": ("one", "every write has a strength of its own"),
+        "system": ("single", "other systems are made for one key a token"),
+        "normalizer": ("none", "eta is made for one impulse a token, and here it has several"),
+        "positions": (
+            "none",
+            "only one key a token is turned, and here it has several; with evolution delta it has one",
+        ),
+    }
+    for slot, (kind, reason) in reasons.items():
         if spec.kind(slot).name != kind:
-            raise InputError(f"{slot}: {spec.kind(slot).name} beside evolution {spec.evolution.kind}: it needs {kind}")
+            told = f"{slot}: {spec.kind(slot).name} beside evolution {spec.evolution.kind}"
+            raise InputError(f"{told}: {reason}; take {slot} {kind}")
     if spec.key.source == "evolution" or spec.key.gate != "none" or spec.key.imaginary:
         raise InputError(f"key: evolution {spec.evolution.kind} has several keys a token: no gate, no imaginary part")
 
