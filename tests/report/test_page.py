@@ -98,6 +98,12 @@ def test_hostile_tokens_stay_text(page):
     page.encode("utf-8")
 
 
+@pytest.mark.parametrize(("words", "apart"), [(["1", "23"], True), (["In", " the"], False)])
+def test_numbers_of_tokens_stand_apart(words, apart):
+    shown = report.build(trace([("softmax_attention", 1, 4)], 2, words), certificate(()))
+    assert ("</span> <wbr>" in shown) is apart and ("</span><wbr>" in shown) is not apart
+
+
 def test_a_hostile_title_path_and_reason_stay_text(example):
     bad = f"</title>{HOSTILE}\u202e"
     hostile = SimpleNamespace(**{**vars(example), "not_captured": {bad: bad}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ class ReportData:
         """Whether there are signed pictures, and whether there are others."""
         signed = {card.picture["map"]["signed"] for layer in self.layers for card in layer.cards}
         return True in signed, False in signed
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the tokens are shown as their numbers, which bring no spaces of their own."""
+        return self.tokens is not None and all(re.fullmatch("[0-9]+", token) for token in self.tokens)
 
     def pictures(self) -> dict[str, Any]:
         """The JSON that the page's script draws from."""

@@ -271,10 +271,11 @@ class HeatMap {
     const pooled = finest.side > 1 ? ` (means over ${finest.side} × ${finest.side} pairs)` : "";
     box.append(element("p", {}, `What ${this.page.unit} ${at.i}${tokens ? ` “${tokens[at.i]}”` : ""} reads, coloured as above${pooled}. Click another row to change it.`));
     const list = element("div", { class: "tokens" });
+    const ids = !tokens || tokens.every((token) => /^\d+$/.test(token)); // numbers do not bring their own spaces
     const table = colourTable(this.head.map, this.scale), row = finest.cell[at.i];
     const stretch = this.scale === "row" ? rowStretch(finest.codes, finest.pixels, row, this.head.map.signed) : Uint8Array.from({ length: 256 }, (_, k) => k);
     for (let j = 0; j < this.time; j++) {
-      const span = element("span", {}, tokens ? tokens[j] : " " + j);
+      const span = element("span", {}, ids ? " " + (tokens ? tokens[j] : j) : tokens[j]);
       if (!this.head.causal || j <= at.i) {
         const { value, code: stored } = this.value(at.i, j, finest), code = stretch[stored];
         const [r, g, b] = [table[code] & 255, (table[code] >> 8) & 255, (table[code] >> 16) & 255];
