@@ -45,7 +45,7 @@ def test_a_sweep_its_table_json_and_figure(mixerlens, tmp_path):
     # the second call computes nothing, and shows the same
     shown = mixerlens(*RUN, "-o", tmp_path / "out", "--stored")
     assert shown.exit_code == 0 and "8 of 8 runs are stored" in shown.stdout
-    for words in ("recall", "retnet", "chosen", "less", "0.125", "parameters"):
+    for words in ("recall", "retnet", "chosen", "less", "0.125", "parameters", "mean over 2 seeds, up to 40 test"):
         assert words in shown.stdout, words
     assert f"{told['cells'][1]['mean']:.3f}" in shown.stdout
     assert json.loads(mixerlens(*RUN, "-o", tmp_path / "out", "--json").stdout) == told
@@ -191,3 +191,10 @@ def test_the_pages_tables_are_its_numbers(capsys, monkeypatch):
     page = [line[4:] for line in (DOCS / "bench-tasks.md").read_text(encoding="utf-8").splitlines()]
     start = page.index(shown[0])
     assert page[start : start + len(shown)] == shown
+
+
+def test_the_tasks_are_one_short_row_each_in_a_narrow_terminal(mixerlens):
+    shown = mixerlens("tasks", columns=80).stdout.splitlines()
+    assert max(map(len, shown)) <= 80 and len(shown) < 3 * 12 + 5
+    (parity,) = (line for line in shown if line.startswith("parity "))
+    assert parity.split()[-4:] == ["256,", "64", "0.502,", "0.508"]

@@ -72,12 +72,12 @@ def test_json_says_everything_and_numbers_that_are_none_are_null():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["measure"] == "Summary" and found["missing"] == ["b seed 1"]
     assert [cell["diverged"] for cell in found["cells"]] == [1, 0] and found["cells"][0]["above_chance"] is True
-    assert found["differences"][0]["verdict"] == "undecided"
+    assert found["differences"][0]["verdict"] == "one seed"
 
 
 def test_one_seed_gives_no_verdict_however_far_apart_two_models_are():
     (apart,) = summarize([row("a", 0, test=0), row("b", 0, test=200)]).differences
-    assert apart.low > 0.9 and apart.verdict == "undecided"
+    assert apart.low > 0.9 and apart.verdict == "one seed"
 
 
 def test_answers_that_stand_or_fall_together_widen_the_intervals():

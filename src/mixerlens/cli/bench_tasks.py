@@ -130,7 +130,12 @@ def _run(sweep: Sweep, engine: str, workers: int | None, address: str | None, js
 
 def _show(summary: Summary) -> None:
     columns = ("task", "model", "accuracy", "95 % interval", "chance", *(["chosen"] if summary.grid else []))
-    shown = table("test accuracy, mean over seeds", *columns, right=("accuracy", "chance"))
+    over = f"{len(summary.seeds)} {'seed' if len(summary.seeds) == 1 else 'seeds'}"
+    shown = table(
+        f"test accuracy, mean over {over}, up to {summary.recipe['tested']} test sequences each",
+        *columns,
+        right=("accuracy", "chance"),
+    )
     for task in summary.tasks:
         for spec in summary.specs:
             if (cell := summary.cell(spec, task)) is not None:

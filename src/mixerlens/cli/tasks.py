@@ -25,9 +25,11 @@ def tasks(
     if json:
         print_json(rows)
         return True
-    shown = table("tasks", "task", "preset", "asks for", "steps", "chance", "source", right=("steps", "chance"))
-    for row in rows:
-        cells = row["name"], row["preset"], row["asks"], row["time"]["test"], f"{row['chance']:.4f}", row["source"]
-        shown.add_row(*map(str, cells))
+    shown = table("tasks, as published and small", "task", "asks for", "steps", "chance")
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name]
+        steps, chances = [str(row["time"]["test"]) for row in own], [f"{row['chance']:.3g}" for row in own]
+        shown.add_row(name, own[0]["asks"], *(", ".join(dict.fromkeys(each)) for each in (steps, chances)))
     show(shown)
+    show("sources and all sizes: --json, or docs/tasks.md")
     return True

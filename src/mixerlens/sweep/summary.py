@@ -67,10 +67,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """ "higher", "lower", or "undecided" where the interval holds zero, or is of one seed, which says nothing of
-        others: two trainings of one model differ too."""
+        """ "higher", "lower", "undecided" where the interval holds zero, or "one seed", which says nothing of others:
+        two trainings of one model differ too."""
         if len(self.seeds) < 2:
-            return "undecided"
+            return "one seed"
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "undecided"
 
 
@@ -95,7 +95,7 @@ class Summary(Record):
         "as many as they are worth when those of one sequence stand or fall together",
         "differences": "accuracy of spec less that of other on the same seeds, with the 95 % interval, the smallest "
         "that holds Student's over the seeds' differences and Newcombe's of the pooled answers, as many as they are "
-        "worth; for one pair, not corrected for how many pairs there are; undecided with one seed",
+        "worth; for one pair, not corrected for how many pairs there are; no verdict with one seed",
         "missing": "runs that were asked for and are not stored",
         "recipe": "what all runs share",
     }
