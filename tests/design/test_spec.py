@@ -69,6 +69,8 @@ BAD = {
         {"evolution": {"kind": "writes", "inner": "scalar"}, "normalizer": "row_sum"},
         "normalizer: row_sum beside evolution writes: .*one impulse a token.*; take normalizer none",
     ),
+    "an option of what has none": ({"readout": {"kind": "exp", "cap": 2}}, "'cap' is unknown: .*; drop it"),
+    "a part without its kind": ({"readout": {"cap": 2}}, "readout.kind is missing: give one of .*exp"),
     "several keys that positions turn": (
         {"evolution": "delta_product", "positions": "rope"},
         "positions: rope beside evolution delta_product: only one key a token is turned.*; take positions none",

@@ -234,6 +234,8 @@ class MixerSpec:
     @staticmethod
     def from_dict(given: Mapping[str, Any]) -> MixerSpec:
         """The specification of a mapping as ``to_dict`` makes it. Raises InputError for anything else."""
+        if given is None:
+            raise InputError("specification: there is nothing in it: give at least name")
         given = mapping("specification", given, [f.name for f in fields(MixerSpec)])
         if "name" not in given:
             raise InputError("specification: name is missing")
@@ -270,6 +272,8 @@ def read_part(where: str, slot: str, given: Any) -> Part:
         options = mapping(where, given)
         kind = options.pop("kind", None)
     known = SLOTS[slot]
+    if kind is None:
+        raise InputError(f"{where}.kind is missing: give one of {', '.join(sorted(known))}")
     if not isinstance(kind, str) or kind not in known:
         raise unknown(f"{where}.kind", kind, known)
     return Part(kind, options_of(where, known[kind], options, read_part))

@@ -31,6 +31,8 @@ def unknown(field: str, name: object, known: Collection[str]) -> InputError:
     """The error for a name that does not exist, with the nearest ones that do, and all where they are few."""
     near = get_close_matches(name, known, n=3) if isinstance(name, str) else []
     hint = f"did you mean {' or '.join(near)}? " if near else ""
+    if not known:
+        return InputError(f"{field}: {name!r:.60} is unknown: there is nothing to choose here; drop it")
     told = f"known are {', '.join(sorted(known))}" if len(known) <= FEW else f"{len(known)} others are known"
     return InputError(f"{field}: {name!r:.60} is unknown; {hint}{told}")
 
