@@ -41,7 +41,7 @@ BAD = {
         "!!python/object/apply:os.system [ls]": "line 1: could not determine a constructor",
         "[" * 5000: "nested deeper than 16 levels",
         "name: x\nsignals: " + "{a: " * 40 + "1" + "}" * 40: "nested deeper than 16 levels",
-        "": "None must be a mapping",
+        "": "there is nothing in it: give at least name",
         "- name\n- x": "must be a mapping",
         "---\nname: x\n---\nname: y": "line 3: but found another document",
         "name: x\nheads: " + "9" * 5000: "too many digits",

@@ -166,7 +166,7 @@ def test_a_series_with_gaps_has_a_radius(name):
     function, order, want = GAPS[name]
     found = stack_orders(function, torch.ones(1, dtype=torch.float64), order)
     assert found.radius == pytest.approx(want, rel=2e-3)
-    with pytest.raises(UnsupportedError, match="has no sum at 2"):
+    with pytest.raises(UnsupportedError, match="no sum at 2"):
         found.at(2.0)
 
 
@@ -211,7 +211,7 @@ def test_the_orders_of_a_trained_classifier_do_not_reach_its_input(digits_s4d, d
         np.testing.assert_allclose(found.at(s), inside, rtol=0, atol=1e-9)
         sizes = found.sizes
         assert float(sizes[24]) > 1e3 * float(sizes[1])  # at s = 1 the terms grow
-        with pytest.raises(UnsupportedError, match="has no sum at 1"):
+        with pytest.raises(UnsupportedError, match="no sum at 1"):
             found.at(1.0)
 
 
