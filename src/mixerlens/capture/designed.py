@@ -26,8 +26,8 @@ class DesignedMixers:
     def recording(self, modules: Sequence[nn.Module], recorder: Recorder) -> Iterator[None]:
         with ExitStack() as undo:
             for module in modules:
-                hook = _hook(module, recorder)
-                undo.callback(module.equation.register_forward_hook(hook).remove)  # type: ignore[union-attr]
+                equation = module.get_submodule("equation")
+                undo.callback(equation.register_forward_hook(_hook(module, recorder)).remove)
             yield
 
 

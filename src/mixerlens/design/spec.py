@@ -290,7 +290,7 @@ def _short(slot: str, given: Part) -> dict[str, Any]:
 
 
 _DEFAULTS = {
-    f.name: read_part(f.name, f.name, f.default_factory())  # type: ignore[misc]
+    f.name: read_part(f.name, f.name, f.default_factory())  # type: ignore[misc] - every slot has a factory
     for f in fields(MixerSpec)
     if f.name in SLOTS
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mixerlens.families.check import Row
+from mixerlens.markdown import table
 
 _HEAD = """# Families
 
@@ -27,7 +28,7 @@ Each of these functions raises an error that carries what was measured against t
 
 def markdown(rows: Sequence[Row]) -> str:
     """The page as Markdown: members first, then what is not in the family and what shows it."""
-    members = _table(
+    members = table(
         ("family", "name", "function", "A_t", "b k ; q", "phi", "eta", "state", "recurrence", "error", "source"),
         [
             (
@@ -51,10 +52,5 @@ def markdown(rows: Sequence[Row]) -> str:
     outsiders = [(row.title, f"`{row.function}`", row.note, row.source) for row in rows if not row.member]
     parts = [_HEAD, members, "## Notes\n", "\n".join(notes)]
     if outsiders:
-        parts += [_OUTSIDE, _table(("mixer", "function", "why", "source"), outsiders)]
+        parts += [_OUTSIDE, table(("mixer", "function", "why", "source"), outsiders)]
     return "\n".join(parts) + "\n"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"

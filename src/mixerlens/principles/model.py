@@ -103,14 +103,14 @@ def of_model(
     """
     from mixerlens.report.words import unit_of
 
+    trace: Any = model
     if hasattr(model, "mixers"):
         if inputs is not None:
             raise InputError("a trace has its inputs already: give inputs with a lens only")
-        trace: Any = model
     else:
         if inputs is None:
             raise InputError("principles of a lens need inputs to run it on: give text, ids or an array")
-        trace = model.trace(inputs, layers=None if layers is None else list(layers))  # type: ignore[union-attr]
+        trace = trace.trace(inputs, layers=None if layers is None else list(layers))
     there = sorted({call.layer for call in trace.mixers.values()})
     missing = [layer for layer in layers or () if layer not in there]
     if missing:
