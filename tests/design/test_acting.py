@@ -46,6 +46,10 @@ def called(monkeypatch, module, name: str) -> list[int]:
         ("softmax_attention", "_chunk"),
         ("mamba2", "_chunk"),
         ("gated_linear_attention", "_chunk"),
+        ("rwkv7", "_chunk"),
+        ("titans_linear", "_chunk"),
+        ("log_linear_attention", "_chunk"),
+        ("mamba3", "_chunk"),
     ],
 )
 def test_a_preset_trains_by_its_own_algorithm(monkeypatch, name, algorithm):
@@ -110,6 +114,7 @@ def test_a_direction_without_history_is_not_taken_for_the_key():
     assert error(found, wanted) < 1e-12
 
 
+@pytest.mark.parametrize("time", [60, 100])
 @pytest.mark.parametrize(
     "name",
     [
@@ -122,11 +127,15 @@ def test_a_direction_without_history_is_not_taken_for_the_key():
         "retnet",
         "rwkv6",
         "gated_delta_product",
+        "rwkv7",
+        "titans_linear",
+        "log_linear_attention",
+        "mesa_net",
     ],
 )
-def test_float32_keeps_its_digits(name):
+def test_float32_keeps_its_digits(name, time):
     single = Mixer(preset(name), 16, seed=0)
-    x = torch.randn(2, 100, 16, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, time, 16, generator=torch.Generator().manual_seed(0))
     wanted = copy.deepcopy(single).double().dense(x.double())
     assert error(single(x).double(), wanted) < 3e-6
     with torch.no_grad():

@@ -127,7 +127,7 @@ def test_mesa_net_in_float32_solves_in_float64(drawn, values):
 
 def test_mesa_net_says_how_much_memory_it_needs(drawn, monkeypatch):
     monkeypatch.setenv("MIXERLENS_MEMORY_BUDGET", "100000")
-    with pytest.raises(MemoryBudgetError, match="mesa_net needs 120960 bytes"):
+    with pytest.raises(MemoryBudgetError, match="mesa_net needs 161280 bytes"):
         families.mesa_net(**drawn, log_decay=-gates(), beta=gates(), ridge=rand(HEADS, DIM) + 1)
 
 

@@ -19,7 +19,19 @@ from mixerlens.design.lifting import lift, lifted_dim
 from mixerlens.design.parts.evolution.decay import decay_of
 from mixerlens.design.spec import MixerSpec
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.evolution import Delta, Diagonal, Identity, Rotation, Scalar, Shift, Unipotent
+from mixerlens.evolution import (
+    Delta,
+    Diagonal,
+    DiagonalPlusRankOne,
+    Fenwick,
+    Identity,
+    Momentum,
+    Rotation,
+    Scalar,
+    Shift,
+    Trapezoid,
+    Unipotent,
+)
 from mixerlens.normalizer import NoNormalizer, RowSum
 from mixerlens.operator.apply import eta_of, normalizer_rows
 from mixerlens.operator.memory import TEMPORARY
@@ -30,9 +42,11 @@ from mixerlens.shapes import spread, tile, wide
 
 __all__ = ["act", "multiplied", "multiplies"]
 
-SHORT = 128  # tokens up to which a sequence is one chunk
+SHORT = 128  # tokens up to which a sequence is one chunk, for the kinds that cost no solve
+SOLVED_SHORT = 64  # and for those that solve a triangular system a chunk: twice as fast at 64, slower at 128
 NARROW = 16  # numbers of a head's state up to which steps cost less than scores of all pairs
-CLOSED = (Identity, Scalar, Diagonal, Rotation, Unipotent, Shift)  # kinds whose chunks cost no solve and no steps
+CLOSED = (Identity, Scalar, Diagonal, Rotation, Unipotent, Shift, Trapezoid)  # chunks that cost no solve and no steps
+SOLVED = (DiagonalPlusRankOne, Momentum, Fenwick)
 LIFTED = (Identity, Scalar, Diagonal)  # kinds whose symmetric powers have a closed form too
 
 
@@ -46,7 +60,7 @@ def _one(d: CoefficientDynamics, values: Tensor) -> Tensor:
         return _scan(d, values)
     if _narrow(d, values):
         return _steps(d, values)
-    if isinstance(d.evolution, CLOSED) and not d.time_invariant and _short(d, values):
+    if not d.time_invariant and _short(d, values):
         return _chunk(d, values)
     liftable = isinstance(d.readout, Polynomial) and isinstance(d.evolution, LIFTED) and d.support.recurrent
     if liftable and 2 * lifted_dim(d.readout, d.dim) < d.time:
@@ -56,7 +70,8 @@ def _one(d: CoefficientDynamics, values: Tensor) -> Tensor:
 
 def _short(d: CoefficientDynamics, values: Tensor) -> bool:
     batch = max(d.batch, values.shape[0])
-    return d.time <= SHORT and batch * d.heads * d.time**2 * d.dtype.itemsize <= TEMPORARY
+    tokens = SHORT if isinstance(d.evolution, CLOSED) else SOLVED_SHORT if isinstance(d.evolution, SOLVED) else 0
+    return d.time <= tokens and batch * d.heads * d.time**2 * d.dtype.itemsize <= TEMPORARY
 
 
 def _chunk(d: CoefficientDynamics, values: Tensor) -> Tensor:

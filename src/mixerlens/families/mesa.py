@@ -51,21 +51,20 @@ def _ridge_regression(
 ) -> Tensor:
     """(H_t + Diag(ridge))^{-1} q_t in float64, (batch, time, heads, dim)."""
     heads, dim = max(query.shape[2], key.shape[2], beta.shape[2]), key.shape[-1]
-    every = heads * dim  # row d of H_t of head h is what the unit query e_d reads: head h * dim + d of this mixer
-    units = torch.eye(dim, dtype=torch.float64, device=key.device).repeat(heads, 1)[None, None]
-    keys = wide(spread(key, heads, 2))
     require(
-        "mesa_net", max(query.shape[0], key.shape[0]), key.shape[1], every, dim, dtype=torch.float64, copies=3,
+        "mesa_net", max(query.shape[0], key.shape[0]), key.shape[1], heads * dim, dim, dtype=torch.float64, copies=4,
         instead="cut the sequence or take fewer heads: every token has a matrix dim x dim of its own",
     )  # fmt: skip
+    keys = wide(spread(key, heads, 2))
+    one = keys.new_ones(1, 1, 1, 1)  # H_t is the state of a mixer of one number whose values are k k^T
     memory = CoefficientDynamics(
-        units,
-        keys,
-        Scalar(log_decay=spread(wide(log_decay), every, 2)),
-        scaling=spread(wide(beta), every, 2),
+        one.expand(1, keys.shape[1], heads, 1),
+        one.expand(1, keys.shape[1], heads, 1),
+        Scalar(log_decay=wide(log_decay)),
+        scaling=wide(beta),
         support=Support(segments=segments),
     )
-    rows = (memory.operator() @ keys).unflatten(2, (heads, dim))
+    rows = (memory.operator() @ (keys.unsqueeze(-1) * keys.unsqueeze(-2)).flatten(-2)).unflatten(-1, (dim, dim))
     system = rows + torch.diag_embed(wide(ridge))
     return torch.linalg.solve(system, wide(spread(query, heads, 2)).unsqueeze(-1)).squeeze(-1)
 
