@@ -95,3 +95,75 @@ def test_one_seeds_interval_covers_where_the_answers_of_a_sequence_hang_together
         _, low, high = of_mean(alone((int(rights.sum()), 1600)))
         naive += low <= 0.7 <= high
     assert hits / draws >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / draws) and naive / draws < 0.75
+
+
+def crossed(generator, seeds, examples, seed, example, own, middle=1.0):
+    """Right answers (seeds, examples) of a model: normal parts of the seed, of the example, and of both together; and
+    the accuracy over all seeds and examples there could be."""
+    parts = seed * generator.normal(size=(seeds, 1)) + own * generator.normal(size=(seeds, examples))
+    right = middle + parts + example * generator.normal(size=examples) > 0
+    return right, stats.norm.cdf(middle / np.sqrt(seed**2 + example**2 + own**2))
+
+
+def counted(right):
+    return alone(*((int(row.sum()), row.size) for row in right))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "parts"),
+    [(5, (0.05, 1.0, 0.1)), (3, (0.05, 1.0, 0.3)), (3, (0.3, 1.0, 0.3)), (3, (0.3, 0.1, 1.0)), (2, (0.1, 1.0, 0.3))],
+)
+def test_a_test_set_that_all_seeds_share_is_counted_once(seeds, parts):
+    """Examples that are hard for one seed are hard for all: seeds agree, and the set may be an easy one."""
+    generator, covered, draws = np.random.default_rng(6), 0, 2000
+    for _ in range(draws):
+        right, truth = crossed(generator, seeds, 360, *parts)
+        _, low, high = of_mean(counted(right), shared=360)
+        covered += low <= truth <= high
+    assert covered / draws >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / draws)
+
+
+def test_answers_taken_as_each_seeds_own_cover_far_too_little_where_the_set_is_shared():
+    generator, naive, right_ones, draws = np.random.default_rng(7), 0, 0, 400
+    for _ in range(draws):
+        right, truth = crossed(generator, 5, 100, 0.05, 1.0, 0.1)
+        for shared in (None, 100):
+            _, low, high = of_mean(counted(right), shared)
+            naive += (low <= truth <= high) * (shared is None)
+            right_ones += (low <= truth <= high) * (shared is not None)
+    assert naive / draws < 0.75 and right_ones / draws >= 0.93
+
+
+def test_the_difference_of_two_models_on_a_shared_set_covers_nothing_where_they_are_alike():
+    """Half of what makes an example hard is the same for both."""
+    generator, naive, covered, draws = np.random.default_rng(8), 0, 0, 400
+    for _ in range(draws):
+        common = np.sqrt(0.5) * generator.normal(size=360)
+        ours, theirs = (counted(crossed(generator, 5, 360, 0.05, np.sqrt(0.5), 0.1, 1.0 + common)[0]) for _ in range(2))
+        _, low, high = of_difference(ours, theirs, shared=360)
+        covered += low <= 0 <= high
+        _, low, high = of_difference(ours, theirs)
+        naive += low <= 0 <= high
+    assert covered / draws >= 0.93 and naive / draws < 0.85
+
+
+def test_seeds_that_are_asked_random_parts_of_one_set_are_covered_too():
+    generator, covered, draws = np.random.default_rng(9), 0, 400
+    for _ in range(draws):
+        right, truth = crossed(generator, 4, 300, 0.05, 1.0, 0.1)
+        parts = [row[generator.permutation(300)[:200]] for row in right]
+        _, low, high = of_mean(counted(parts), shared=300)
+        covered += low <= truth <= high
+    assert covered / draws >= 0.93
+
+
+def test_a_shared_sets_interval_is_wilsons_where_seeds_agree_and_the_two_sides_squared_where_they_differ():
+    wilson = stats.binomtest(80, 100).proportion_ci(0.95, "wilson")
+    expected = (0.8, wilson.low, wilson.high)
+    assert of_mean(alone((80, 100), (80, 100), (80, 100)), shared=100) == pytest.approx(expected, rel=1e-12)
+    assert of_mean(alone((80, 100)), shared=100) == pytest.approx(expected, rel=1e-12)
+    assert of_mean(alone((80, 100)), shared=500) == pytest.approx(expected, rel=1e-12)  # one seed saw 100 of them
+    student = stats.ttest_1samp([0.79, 0.8, 0.81], 0).confidence_interval(0.95)
+    _, low, high = of_mean(alone((79, 100), (80, 100), (81, 100)), shared=100)
+    assert low == pytest.approx(0.8 - np.hypot(0.8 - student.low, 0.8 - wilson.low), rel=1e-12)
+    assert high == pytest.approx(0.8 + np.hypot(student.high - 0.8, wilson.high - 0.8), rel=1e-12)

@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import pytest
 
+from mixerlens.design import preset
 from mixerlens.errors import InputError
 from mixerlens.reproduce.intervals import wilson
+from mixerlens.sweep import RunConfig
 from mixerlens.sweep.figure import draw
 from mixerlens.sweep.summary import summarize
+from mixerlens.tasks import TASKS
 from sweep.doubles import config, result
 
 
-def row(name, seed, lr=1e-3, *, validation=50, test=100, task="recall", **changed):
-    one = config(name, task, seed=seed, lr=lr)
+def row(name, seed, lr=1e-3, *, validation=50, test=100, task="recall", options=None, **changed):
+    one = config(name, task, seed=seed, lr=lr, **({} if options is None else {"options": options}))
     numbers = {"validation_correct": validation, "test_correct": test} | changed
     return json.loads(json.dumps(one.columns() | result(one, **numbers).columns()))
 
@@ -86,6 +89,36 @@ def test_answers_that_stand_or_fall_together_widen_the_intervals():
     assert (together.low, together.high) == pytest.approx(wilson(100 / 16, 200 / 16), rel=1e-12)
 
 
+def test_a_finite_test_set_is_counted_once_for_all_seeds():
+    """360 digits: three seeds that agree are asked 360 different questions, not 1080."""
+    digits = {"order": "rows", "examples": 1257}
+    numbers = {"test_total": 360, "test_sequences": 360}
+
+    def rows(name, right):
+        squares = right * (360 - right) / 360
+        return [
+            row(name, s, task="digits", options=digits, test=right, test_squares=squares, **numbers) for s in range(3)
+        ]
+
+    found = summarize(rows("a", 324) + rows("b", 300))
+    assert [cell.shared for cell in found.cells] == [360, 360]
+    assert (found.cells[0].low, found.cells[0].high) == pytest.approx(wilson(324, 360), rel=1e-12)
+    (difference,) = found.differences
+    assert difference.high - difference.low > 0.09
+    assert summarize([row("a", 0)]).cells[0].shared is None
+
+
+def test_what_every_token_adds_is_told_where_no_finite_state_exists():
+    rows = []
+    for name in ("softmax_attention", "gated_delta_net", "softmax_attention+gated_delta_net"):
+        specs = [preset(each, heads=2, dim=4, width=3) for each in name.split("+")]
+        made = RunConfig(name, tuple(specs * (2 // len(specs))), "recall", {"length": 16}, features=8)
+        state = 100 if name == "gated_delta_net" else None
+        rows.append(made.columns() | result(made, state_bytes=state).columns())
+    grows = [cell.grows_bytes for cell in summarize(rows).cells]
+    assert grows == [2 * 8 * 2 * (4 + 3), None, 8 * 2 * (4 + 3)]
+
+
 def test_the_figure_shows_every_cell_and_is_the_same_bytes_again(tmp_path):
     rows = [row(name, seed, task=task) for name in "ab" for seed in (0, 1) for task in ("recall", "parity")]
     found = summarize(rows)
@@ -98,3 +131,12 @@ def test_the_figure_shows_every_cell_and_is_the_same_bytes_again(tmp_path):
     partly = replace(found, cells=found.cells[:1])
     draw(partly, tmp_path / "part.svg")
     assert (tmp_path / "part.svg").read_text().count("<use") < text.count("<use")
+
+
+def test_a_finite_test_set_is_the_same_for_every_seed():
+    """What the intervals of a shared test set rest on, for every task that has one."""
+    finite = [task for entry in TASKS.values() if (task := entry.make("small")).examples("test") is not None]
+    assert [task.name for task in finite] == ["digits"]
+    for task in finite:
+        zero, one = (task.batch("test", 0, task.examples("test"), seed).inputs.flatten(1).tolist() for seed in (0, 1))
+        assert zero != one and sorted(zero) == sorted(one)

@@ -152,12 +152,17 @@ def _show(summary: Summary) -> None:
         show(shown)
     for spec in summary.specs:
         if (cell := next((each for each in summary.cells if each.spec == spec), None)) is not None:
-            state = "no finite state" if cell.state_bytes is None else f"a state of {cell.state_bytes:,} bytes"
+            state = f"{cell.grows_bytes:,} bytes more to keep with every token"
+            if cell.state_bytes is not None:
+                state = f"a state of {cell.state_bytes:,} bytes"
             show(f"{spec}: {cell.parameters:,} parameters on {cell.task}, {state}")
     for cell in summary.cells:
         if cell.diverged:
             told = f"{cell.diverged} of {len(cell.seeds)} runs diverged; the best look before it counts"
             show(f"{cell.spec} on {cell.task}: {told}")
+    for task, shared in {cell.task: cell.shared for cell in summary.cells}.items():
+        if shared is not None and len(summary.seeds) > 1:
+            show(f"{task}: all seeds are asked from the same {shared:,} test examples, which count once")
     if len(summary.seeds) == 1:
         show("one seed: the intervals are of the test examples alone and say nothing of other seeds")
     if summary.missing:

@@ -9,7 +9,7 @@ number it makes, a sum one for each number it reads, a triangular solve of n row
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from mixerlens.design.spec import MixerSpec
 from mixerlens.errors import InputError
 from mixerlens.measures.record import Record
 
-__all__ = ["Cost", "Operations", "cost"]
+__all__ = ["Cost", "Operations", "cost", "grows_bytes"]
 
 LENGTH = 256
 BYTES = 8  # of a key or value that is kept: float64, as a finite state is carried
@@ -138,6 +138,11 @@ def cost(mixer: Mixer | MixerSpec, features: int | None = None, length: int = LE
         state_bytes=size,
         grows_bytes=grows,
     )
+
+
+def grows_bytes(layers: Sequence[MixerSpec], features: int) -> int:
+    """What every token adds to the bytes that these layers keep, `Cost.grows_bytes` of all; 0 where no layer grows."""
+    return sum(cost(spec, features, length=1).grows_bytes or 0 for spec in layers)
 
 
 def _reals(x: Tensor) -> int:

@@ -2,8 +2,24 @@
 
 Two things move an accuracy: the seed (weights, examples, their order) and the number of answers asked. Student's t
 interval over the seeds covers both where there are several seeds, but two seeds that happen to agree would seem
-certain; Wilson's interval of the pooled answers covers the second alone. The interval here is the smallest that holds
-both: never narrower than either. With one seed it is the second alone and says nothing of other seeds.
+certain; Wilson's interval of the pooled answers covers the second alone. Where every seed draws test examples of its
+own, the interval is the smallest that holds both: never narrower than either. With one seed it is the second alone and
+says nothing of other seeds.
+
+A finite test set is the same for all seeds, and its examples lie crossed with them: the accuracy of seed s on example e
+is p + a_s + b_e + c_se, and over S seeds and N examples the mean has the variance
+
+    var a / S + var b / N + var c / (S N)
+
+The variance between the seeds' accuracies over S holds the first and the last term, and nothing of b: all seeds were
+asked the same. So an easy set makes every seed look good, and more seeds do not help. Of b nothing but right and asked
+is known; var b is at most the variance of one answer, and so the answers of all seeds count as those of N examples.
+The sides of the two intervals, Student's and Wilson's of so many answers, are taken together as those of independent
+parts are: the root of the sum of squares (Howe 1974, J. Amer. Statist. Assoc. 69, 789; Newcombe's of a difference is
+the same rule). That covers other seeds and other examples of the kind of these; too much where seeds err on different
+examples, by the term in c counted S times. Where a seed is asked a random part of the N, which part it was is a
+difference between seeds. Assumed is that seeds and examples are each drawn independently, and of two models that none
+finds hard what the other finds easy (b of the two is not negatively correlated).
 
 The answers of one sequence stand or fall together. N answers of accuracy p, of which sequence s was asked a_s and gave
 r_s rightly, are worth as many independent ones as have the variance of a ratio estimated from clusters:
@@ -56,34 +72,46 @@ def student(values: Sequence[float]) -> tuple[float, float] | None:
     return middle - half, middle + half
 
 
-def of_mean(counts: Counts) -> tuple[float, float, float]:
-    """Mean accuracy over seeds, low and high."""
+def of_mean(counts: Counts, shared: int | None = None) -> tuple[float, float, float]:
+    """Mean accuracy over seeds, low and high. shared: sequences of the test set that all seeds are asked from; None
+    where each seed has its own."""
     shares = [each.right / each.asked for each in counts]
-    low, high = _both(student(shares), _pooled(counts)[1:])
+    low, high = _together(shares, *_pooled(counts, shared), shared)
     return float(np.mean(shares)), max(0.0, low), min(1.0, high)
 
 
-def of_difference(ours: Counts, theirs: Counts) -> tuple[float, float, float]:
-    """Mean difference over the same seeds, ours less theirs, low and high.
+def of_difference(ours: Counts, theirs: Counts, shared: int | None = None) -> tuple[float, float, float]:
+    """Mean difference over the same seeds, ours less theirs, low and high. shared: as of `of_mean`.
 
     Student's interval of the differences seed by seed, and Newcombe's interval of two proportions on the pooled
     answers (its method 10, which takes the sides of two Wilson intervals).
     """
     pairs = list(zip(ours, theirs, strict=True))
     differences = [a.right / a.asked - b.right / b.asked for a, b in pairs]
-    (p, low_p, high_p), (q, low_q, high_q) = (_pooled(counts) for counts in (ours, theirs))
+    (p, low_p, high_p), (q, low_q, high_q) = (_pooled(counts, shared) for counts in (ours, theirs))
     newcombe = p - q - math.hypot(p - low_p, high_q - q), p - q + math.hypot(high_p - p, q - low_q)
-    low, high = _both(student(differences), newcombe)
+    low, high = _together(differences, p - q, *newcombe, shared)
     return float(np.mean(differences)), max(-1.0, low), min(1.0, high)
 
 
-def _pooled(counts: Counts) -> tuple[float, float, float]:
+def _pooled(counts: Counts, shared: int | None) -> tuple[float, float, float]:
     right, asked, sequences, squares = (sum(each) for each in zip(*counts, strict=True))
     p = right / asked
     alone = sum(each.right * (each.asked - each.right) / each.asked for each in counts)  # N p (1 - p), a seed each
     worth = asked / max(1.0, squares / alone) if alone else sequences
+    if shared is not None:
+        worth *= min(1.0, shared / sequences)  # no more of them than there are
     return p, *wilson(p * worth, worth)
 
 
-def _both(first: tuple[float, float] | None, second: tuple[float, float]) -> tuple[float, float]:
-    return second if first is None else (min(first[0], second[0]), max(first[1], second[1]))
+def _together(
+    values: Sequence[float], pooled: float, low: float, high: float, shared: int | None
+) -> tuple[float, float]:
+    """The interval of the seeds' values, and that of the answers around ``pooled``, as one."""
+    seeds = student(values)
+    if seeds is None:
+        return low, high
+    if shared is None:
+        return min(seeds[0], low), max(seeds[1], high)
+    middle, half = float(np.mean(values)), (seeds[1] - seeds[0]) / 2
+    return middle - math.hypot(half, pooled - low), middle + math.hypot(half, high - pooled)

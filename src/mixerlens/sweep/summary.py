@@ -29,7 +29,9 @@ class Cell:
 
     point: what the grid varied. seeds, accuracies: of the test, in this order. mean, low, high: over seeds, 95 %.
     validation: mean accuracy that the point was chosen by. points: of the grid that had all seeds the best had.
-    diverged: runs of the point that diverged. cpu_seconds: of all runs of the model on the task.
+    diverged: runs of the point that diverged. shared: examples of the test set that all seeds are asked from, None
+    where each has its own. state_bytes: a sequence's, None where it grows; grows_bytes: what every token then adds.
+    cpu_seconds: of all runs of the model on the task.
     """
 
     spec: str
@@ -45,7 +47,9 @@ class Cell:
     diverged: int
     chance: float
     parameters: int
+    shared: int | None
     state_bytes: int | None
+    grows_bytes: int | None
     cpu_seconds: float
 
     @property
@@ -92,14 +96,18 @@ class Summary(Record):
     labels: ClassVar[dict[str, str]] = {
         "cells": "one model on one task at the grid point that validation chose: test accuracy, its mean over seeds, "
         "and the 95 % interval, the smallest that holds Student's over seeds and Wilson's of the pooled answers, "
-        "as many as they are worth when those of one sequence stand or fall together",
+        "as many as they are worth when those of one sequence stand or fall together; where all seeds are asked from "
+        "one test set (shared), its examples count once, and the sides of the two are added as squares",
         "differences": "accuracy of spec less that of other on the same seeds, with the 95 % interval, the smallest "
         "that holds Student's over the seeds' differences and Newcombe's of the pooled answers, as many as they are "
-        "worth; for one pair, not corrected for how many pairs there are; no verdict with one seed",
+        "worth, or the two as of cells where the test set is shared; for one pair, not corrected for how many pairs "
+        "there are; no verdict with one seed",
         "missing": "runs that were asked for and are not stored",
         "recipe": "what all runs share",
     }
-    units: ClassVar[dict[str, str]] = {"cells": "shares of right answers; state_bytes: bytes a sequence; seconds"}
+    units: ClassVar[dict[str, str]] = {
+        "cells": "shares of right answers; state_bytes: bytes a sequence; grows_bytes: bytes a token; seconds"
+    }
 
     def cell(self, spec: str, task: str) -> Cell | None:
         """None where no run of the two is stored."""
@@ -186,7 +194,8 @@ def _best(rows: list[Row]) -> tuple[list[Row], int]:
 
 def _cell(rows: list[Row], best: list[Row], points: int, varied: tuple[str, ...]) -> Cell:
     first = best[0]
-    mean, low, high = of_mean(_counts(best))
+    shared = _shared(first)
+    mean, low, high = of_mean(_counts(best), shared)
     return Cell(
         spec=first["spec"],
         task=first["task"],
@@ -201,7 +210,9 @@ def _cell(rows: list[Row], best: list[Row], points: int, varied: tuple[str, ...]
         diverged=sum(row["status"] == "diverged" for row in best),
         chance=first["chance"],
         parameters=first["parameters"],
+        shared=shared,
         state_bytes=first["state_bytes"],
+        grows_bytes=_grows(first) if first["state_bytes"] is None else None,
         cpu_seconds=round(sum(row["cpu_seconds"] for row in rows), 1),
     )
 
@@ -211,9 +222,25 @@ def _difference(ours: list[Row], theirs: list[Row]) -> Difference | None:
     seeds = sorted(left.keys() & right.keys())
     if not seeds:
         return None
-    mean, low, high = of_difference(*(_counts([each[seed] for seed in seeds]) for each in (left, right)))
+    one, other = (_counts([each[seed] for seed in seeds]) for each in (left, right))
+    mean, low, high = of_difference(one, other, _shared(ours[0]))
     return Difference(ours[0]["spec"], theirs[0]["spec"], ours[0]["task"], seeds, mean, low, high)
 
 
 def _counts(rows: list[Row]) -> list[Answers]:
     return [Answers(*(row[f"test_{name}"] for name in ("correct", "total", "sequences", "squares"))) for row in rows]
+
+
+def _shared(row: Row) -> int | None:
+    """How many test examples there are; a finite test set is the same for every seed."""
+    from ..tasks import make
+
+    return make(row["task"], **json.loads(row["options"])).examples("test")
+
+
+def _grows(row: Row) -> int:
+    """Bytes that every token adds to what the layers keep."""
+    from ..design.cost import grows_bytes
+    from ..design.spec import MixerSpec
+
+    return grows_bytes([MixerSpec.from_dict(layer) for layer in json.loads(row["layers"])], row["features"])
