@@ -33,6 +33,7 @@ from mixerlens.capture.checkpoint import (
     refuse_pickled_objects,
 )
 from mixerlens.capture.gguf import quick_reading
+from mixerlens.capture.names import cached, meant, near_folders, near_names
 from mixerlens.capture.quiet import quiet
 from mixerlens.errors import InputError, MixerLensError, ModelError, UnsupportedError
 
@@ -94,8 +95,12 @@ def _from_path(name: str, dtype: torch.dtype | None) -> Loaded:
         if path.suffix == ".safetensors":
             refuse_nonmember(path)
         raise ModelError(f"{name} is a file: name the folder that holds it and its config.json, or a .gguf file")
+    beside = meant(near_folders(name))
     if path.suffix.lower() == ".gguf" or not HUB_ID.fullmatch(name):
-        raise ModelError(f"{name} does not exist")
+        raise ModelError(f"{name} does not exist{beside}")
+    near = near_names(name)  # before the hub is asked, which takes long where it does not answer
+    if near and not cached(name):
+        raise ModelError(_no_model(name, near))
     transformers = _import_transformers()
     reachable = hub_answers()
     if not reachable:
@@ -103,8 +108,19 @@ def _from_path(name: str, dtype: torch.dtype | None) -> Loaded:
             try:
                 transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=True)
             except Exception as error:
-                raise ModelError(f"{name} is no folder here, not in the cache, and the hub does not answer") from error
+                raise ModelError(
+                    f"{name} is no folder here, not in the cache, and the hub does not answer{beside}"
+                ) from error
     return _transformers(name, dtype, local=not reachable)
+
+
+def _no_model(name: str, near: list[str]) -> str:
+    if near == [name]:
+        return (
+            f"{name} is a family, no trained model: 'mixerlens principles {name}' measures it, 'mixerlens design show "
+            f"{name}' writes its specification; a model of the hub is named owner/name"
+        )
+    return f"{name} is no folder here and not in the cache{meant(near)} A model of the hub is named owner/name"
 
 
 def hub_answers() -> bool:
@@ -183,7 +199,8 @@ def _transformers(name: str, dtype: torch.dtype | None, local: bool) -> Loaded:
         if Path(name).is_dir():
             refuse_pickled_objects(Path(name))
         what = "cannot be read" if local else "is no folder here and cannot be read from the hub"
-        raise ModelError(f"{name} {what}: {_why(error, Path(name))}") from error
+        beside = "" if local else meant(near_folders(name))
+        raise ModelError(f"{name} {what}: {_why(error, Path(name))}{beside}") from error
     if info.get("missing_keys") and Path(name).is_dir():  # perhaps a whole training state, with the weights inside
         refuse_pickled_objects(Path(name))
     unused = check_complete(info, model, name)
