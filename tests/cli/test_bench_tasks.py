@@ -51,6 +51,29 @@ def test_a_sweep_its_table_json_and_figure(mixerlens, tmp_path):
     assert json.loads(mixerlens(*RUN, "-o", tmp_path / "out", "--json").stdout) == told
 
 
+def test_kept_models_are_named_and_open_with_the_other_verbs(mixerlens, tmp_path):
+    words = ("bench-tasks", "retnet", "--tasks", "recall", "--seeds", "0,1", *SMALL.split(), "-o", tmp_path / "out")
+    assert mixerlens(*words, "--json").exit_code == 0
+    found = mixerlens(*words, "--keep", tmp_path / "models", "--json")
+    assert found.exit_code == 0 and found.stderr == (
+        "mixerlens: 2 stored runs are trained again for the model, and stored with it: "
+        f"it is not in {tmp_path / 'models'}\n"
+    )
+    kept = json.loads(found.stdout)["models"]
+    assert [each["run"] for each in kept] == [f"retnet recall seed {seed} lr 0.003 wd 0" for seed in (0, 1)]
+    again = mixerlens(*words, "--keep", tmp_path / "models")
+    assert again.exit_code == 0 and again.stderr == ""
+    assert f"2 models are kept in {tmp_path / 'models'}" in " ".join(again.stdout.split())
+    folder = kept[1]["folder"]
+    inspected = mixerlens("inspect", folder, "--json")
+    assert inspected.exit_code == 0 and "retnet" in inspected.stdout
+    for verb in ("verify", "principles"):
+        told = mixerlens(verb, folder, "--json")
+        assert told.exit_code == 0, (verb, told.stderr)
+    refused = mixerlens(*words, "--keep", tmp_path / "models", "--stored")
+    assert refused.exit_code == 2 and "drop one of the two" in refused.stderr and refused.stderr.count("\n") == 1
+
+
 def test_an_interrupted_sweep_says_what_is_stored_and_goes_on(mixerlens, tmp_path, monkeypatch):
     calls = []
 

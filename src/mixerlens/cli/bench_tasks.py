@@ -55,6 +55,10 @@ def bench_tasks(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the finished runs; a second call goes on there.")
     ] = Path("reports", "bench-tasks"),
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Also keep every trained model below this folder, to be opened.", show_default=False),
+    ] = None,
     engine: Annotated[str, typer.Option(help="local: this machine. ray: a Ray cluster.")] = "local",
     workers: Annotated[
         int | None, typer.Option(help="Runs at a time.", show_default="1; ray: every core of the cluster")
@@ -76,6 +80,8 @@ def bench_tasks(
     """
     if figure is not None:
         check_drawable(figure)
+    if stored and keep is not None:
+        raise InputError("--stored trains nothing, and --keep is for models that are trained: drop one of the two")
     from ..sweep import Sweep
     from ..sweep.plan import check, plan, read_grid, read_seeds, read_specs, read_tasks
     from ..sweep.summary import summarize
@@ -84,11 +90,13 @@ def bench_tasks(
     recipe: dict[str, Any] = {"features": features, "mlp_ratio": mlp_ratio, "positions": positions}
     recipe |= {"steps": steps, "batch": batch, "looks": looks, "held": held, "tested": tested}
     chosen = read_tasks(tasks, size, task_option or [])
-    sweep = Sweep(plan(read_specs(specs), chosen, read_seeds(seeds), values, depth=layers, **recipe), output)
+    runs = plan(read_specs(specs), chosen, read_seeds(seeds), values, depth=layers, **recipe)
+    sweep = Sweep(runs, output, keep=keep)
     if stored:
         found = sweep.stored()
     else:
         check(sweep.runs)
+        _again(sweep)
         found = _run(sweep, engine, workers, address, json)
     for line in (*found.refused, *found.failures):
         typer.echo(f"mixerlens: {plain(line)}", err=True)
@@ -103,13 +111,30 @@ def bench_tasks(
         from ..tasks import TASKS
 
         draw(summary, figure, {name: entry.title for name, entry in TASKS.items()})
+    kept = (
+        [] if sweep.models is None else [(run, path) for run in sweep.runs if (path := sweep.models.path(run)).exists()]
+    )
     if json:
-        print_json(summary.to_json())
+        models = [{"id": run.id, "run": run.label, "folder": str(path)} for run, path in kept]
+        print_json(summary.to_json() | ({"models": models} if keep is not None else {}))
     else:
         _show(summary)
         where = f"{summary.runs} of {len(sweep.runs)} runs are stored in {plain(sweep.folder)}"
         show(where if figure is None else f"{where}; figure: {plain(figure)}")
+        if kept:
+            show(f"{len(kept)} models are kept in {plain(keep)}, for example {plain(kept[0][1].name)}")
     return not found.failures
+
+
+def _again(sweep: Sweep) -> None:
+    """Say before hours of work what is trained again only because its model is wanted."""
+    again = sweep.unkept()
+    for reason in sorted(set(again.values())):
+        count = sum(each == reason for each in again.values())
+        told = (
+            f"{count} stored {'run is' if count == 1 else 'runs are'} trained again for the model, and stored with it"
+        )
+        typer.echo(f"mixerlens: {told}: {plain(reason)}", err=True)
 
 
 def _run(sweep: Sweep, engine: str, workers: int | None, address: str | None, json: bool) -> Finished:

@@ -21,7 +21,7 @@ from ..errors import InputError, UnsupportedError
 from ..files import write_whole
 from .config import COLUMNS, RunConfig, canonical
 
-__all__ = ["Store", "read", "write_table"]
+__all__ = ["Store", "flush_folder", "flushed", "make_folder", "read", "write_table"]
 
 TABLE = "results.parquet"
 
@@ -35,13 +35,8 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folder. Raises InputError where it cannot be made or takes no files."""
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write below {self.folder}: {error.strerror or error}") from error
         for folder in (self.folder, self.runs):
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise InputError(f"cannot write below {folder}: permission denied")
+            make_folder(folder)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -74,8 +69,8 @@ class Store:
         """Store a finished run. Raises WriteError where the disk is full or the folder takes no files."""
         body = {"key": config.key, "row": row}
         text = canonical(body | {"sha256": _digest(body)}) + "\n"
-        write_whole(self.path(config), lambda part: _flushed(part, text.encode()))
-        _flush_folder(self.runs)
+        write_whole(self.path(config), lambda part: flushed(part, text.encode()))
+        flush_folder(self.runs)
 
     def get(self, config: RunConfig) -> dict[str, Any] | None:
         """A stored row, None where there is none. Raises ValueError where there is a file that does not count."""
@@ -117,6 +112,16 @@ class Store:
         return write_table(self.folder / TABLE, rows)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that files are to be written to. Raises InputError where it cannot be made or takes no files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write below {folder}: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write below {folder}: permission denied")
+
+
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """A Parquet file with the columns of `COLUMNS`. Raises UnsupportedError without pyarrow, WriteError as ``put``."""
     pyarrow = need_pyarrow()
@@ -132,7 +137,7 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
             os.fsync(file.fileno())
 
     write_whole(path, write)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
     return path
 
 
@@ -175,14 +180,15 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(body).encode()).hexdigest()
 
 
-def _flushed(path: Path, data: bytes) -> None:
+def flushed(path: Path, data: bytes) -> None:
+    """Write a file that is on the disk then."""
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """The new name of a file is on the disk only when its folder is."""
     handle = os.open(folder, os.O_RDONLY)
     try:
