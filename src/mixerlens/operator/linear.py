@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from math import comb
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mixerlens import pages
 from mixerlens.composition import Mixer, weigh
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.normalizer import NoNormalizer
@@ -115,7 +115,7 @@ def dense(mixer: Mixer) -> Tensor:
     For the mixers that ``streams.fits``; not differentiable.
     """
     m, chunk = mixer, shape(mixer)[0]
-    out = _zeros(m.batch, m.heads, m.time, m.time, dtype=m.coefficient_dtype, device=m.device)
+    out = pages.zeros(m.batch, m.heads, m.time, m.time, dtype=m.coefficient_dtype, device=m.device)
     (bands.write if bands.fits(m) else _squares)(m, out)
     support = m.terms[0][0].support
     if support.window is not None or support.segments is not None:
@@ -152,13 +152,6 @@ def _squares(m: Mixer, out: Tensor) -> None:
             write(lo, k * length, known.against(k))
             known.back(k)
         known.keep()
-
-
-def _zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros in pages that the system clears when they are first touched; half of a causal matrix never is."""
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(shape, str(dtype).removeprefix("torch.")))
 
 
 def _averaging(pixels: int, time: int, device: torch.device) -> Tensor:

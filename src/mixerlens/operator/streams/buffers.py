@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mixerlens import pages
+
 
 class Buffers:
     """Flat tensors by name and dtype, as long as the longest that was asked for.
@@ -26,5 +28,5 @@ class Buffers:
         count = torch.Size(shape).numel()
         held = self._held.get((name, dtype))
         if held is None or held.numel() < count or held.device != like.device:
-            held = self._held[name, dtype] = torch.empty(count, dtype=dtype, device=like.device)
+            held = self._held[name, dtype] = pages.empty(count, dtype=dtype, device=like.device)
         return held[:count].view(shape)
