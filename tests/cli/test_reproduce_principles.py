@@ -69,4 +69,4 @@ def test_the_list_has_each_study_at_its_own_scales(mixerlens, tmp_path):
     assert {row["study"] for row in rows} == {"principles"}
     assert [row["table"] for row in rows] == ["readout", "evolution", "scaling", "normalizer", "spectrum"]
     rows = json.loads(mixerlens("reproduce", "--list", "--json", "-o", tmp_path).stdout)
-    assert {row["study"] for row in rows} == {"explicit-operator", "principles"}
+    assert {row["study"] for row in rows} == {"explicit-operator", "principles", "search"}

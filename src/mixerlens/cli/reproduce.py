@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,8 +76,9 @@ def reproduce(
     if report is not None and not hasattr(pages, "html"):
         raise InputError(f"the study {study} has no pictures: write its page with --page")
     folder = None if data is None else os.fspath(data)
-    cells = chosen.cells(scale, _names(only), _seeds(seeds), _names(sets), folder, to_run=not stored)
     store = Store(output / study / scale)
+    asked = partial(chosen.cells, scale, _names(only), _seeds(seeds), _names(sets), folder, get=store.get)
+    cells = asked(to_run=not stored)
     torch.set_num_threads(1)  # these models are tiny
     if not stored:
         with progress(not json) as display:
@@ -86,14 +88,21 @@ def reproduce(
                 display.update(task, description=cell.name, completed=done, total=total)
 
             try:
-                store.run(cells, advance)
+                before: list[Cell] = []
+                while [cell.name for cell in before] != [cell.name for cell in cells]:
+                    store.run(cells, advance)
+                    before, cells = cells, asked()  # what came out may say which cells follow
             except KeyboardInterrupt:
                 done = len(store.stored(cells))
                 raise KeyboardInterrupt(
                     f"{done} of {len(cells)} cells are stored in {store.folder}; the same command goes on from there, "
                     "and --stored shows them"
                 ) from None
-    everything = chosen.cells(scale, folder=folder, to_run=False) if (page or report) is not None else cells
+    if not stored and (waiting := [cell for cell in cells if cell.compute is None]):
+        tables = ", ".join(dict.fromkeys(cell.table for cell in waiting))
+        raise InputError(f"{tables}: follows from cells that are not stored in {store.folder}; run it without --only")
+    whole = partial(chosen.cells, scale, folder=folder, to_run=False, get=store.get)
+    everything = whole() if (page or report) is not None else cells
     every = {cell.name: cell for cell in [*everything, *cells]}
     there = store.stored(every.values())
     found = document(study, scale, list(every.values()), there)
@@ -165,7 +174,7 @@ def _list(studies: dict[str, Study], scale: str, output: Path, data: Path | None
         store = Store(output / name / scale)
         for key, entry in each.tables.items():
             names = entry.sets.get(scale, ())
-            cells = entry.cells(scale, names, entry.seeds, None if data is None else os.fspath(data))
+            cells = entry.cells(scale, names, entry.seeds, None if data is None else os.fspath(data), store.get)
             row = {"study": name, "table": key, "title": entry.title, "scale": scale, "sets": list(names)}
             rows.append(row | {"seeds": list(entry.seeds), "cells": len(cells), "stored": len(store.stored(cells))})
     if json:

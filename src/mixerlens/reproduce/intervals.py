@@ -35,10 +35,10 @@ def unpack(packed: str, total: int) -> Bool[np.ndarray, " examples"]:
     return np.unpackbits(np.frombuffer(bytes.fromhex(packed), np.uint8), count=total).astype(bool)
 
 
-def quantile(freedom: float) -> float:
-    """Student's: a variance of so many degrees of freedom makes a 95 % interval of plus or minus this many standard
-    errors. Raises UnsupportedError without scipy."""
-    return float(_special().stdtrit(freedom, 0.975))
+def quantile(freedom: float, level: float = 0.05) -> float:
+    """Student's: a variance of so many degrees of freedom makes an interval of confidence 1 - level, 95 % unless told
+    otherwise, of plus or minus this many standard errors. Raises UnsupportedError without scipy."""
+    return float(_special().stdtrit(freedom, 1 - level / 2))
 
 
 def _special() -> Any:

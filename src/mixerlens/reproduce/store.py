@@ -31,7 +31,7 @@ class Cell:
     """One number's worth of work: where it stands, what decides it, and the function that does it.
 
     settings: everything beside the four names that the result depends on, JSON-able. compute: gives the result as a
-    JSON-able dictionary.
+    JSON-able dictionary; None while other cells, which are not stored yet, still have to say what this one is.
     """
 
     table: str
@@ -39,7 +39,7 @@ class Cell:
     variant: str
     seed: int
     settings: dict[str, Any]
-    compute: Callable[[], dict[str, Any]]
+    compute: Callable[[], dict[str, Any]] | None
 
     @property
     def name(self) -> str:
@@ -62,6 +62,8 @@ class Store:
 
     def get(self, cell: Cell) -> dict[str, Any] | None:
         """The stored cell, None where it is missing, was made with other settings, or is no whole file of ours."""
+        if cell.compute is None:
+            return None
         try:
             found = json.loads(self.path(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -73,7 +75,8 @@ class Store:
         cells: Iterable[Cell],
         progress: Callable[[Cell, int, int], None] = lambda cell, done, total: None,
     ) -> list[dict[str, Any]]:
-        """All cells in order, those that are stored as they are, the others computed and stored one by one.
+        """All cells in order, those that are stored as they are, the others computed and stored one by one. Cells of
+        which nobody can say yet what they are, are left out.
 
         progress: called with a cell before it is computed, the cells done and their number. Raises InputError for two
         cells of one name or a folder that cannot be written, before anything is computed.
@@ -90,7 +93,10 @@ class Store:
         found = []
         for done, cell in enumerate(cells):
             stored = self.get(cell)
+            if stored is None and cell.compute is None:
+                continue
             if stored is None:
+                assert cell.compute is not None
                 progress(cell, done, len(cells))
                 clock, cpu = time.monotonic(), time.process_time()
                 result = plain(cell.compute())

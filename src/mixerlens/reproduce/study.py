@@ -11,22 +11,36 @@ from ..data import SETS, present
 from ..errors import InputError
 from . import classifiers, rings, seen
 from .principles import tables as principles
+from .search import tables as search
 from .store import SCHEMA, Cell
 
 __all__ = ["STUDIES", "Study", "Table", "document"]
 
+Get = Callable[[Cell], dict[str, Any] | None]
+
 
 @dataclass(frozen=True)
 class Table:
-    """title: what it answers. seeds: unless others are asked for. cells: (scale, sets, seeds, data folder) to cells;
+    """title: what it answers. seeds: unless others are asked for. make: (scale, sets, seeds, data folder) to cells;
     sets: the real sets it is about, by scale, empty where it draws its own sequences. check(set, folder): raises
-    InputError for a set whose files are missing."""
+    InputError for a set whose files are missing. follow: (scale, seeds, stored cells) to cells, instead of ``make``,
+    where what is run depends on what came out before; always as many cells, those without compute that cannot be
+    named yet."""
 
     title: str
     seeds: tuple[int, ...]
-    cells: Callable[[str, Sequence[str], Sequence[int], str | None], list[Cell]]
+    make: Callable[[str, Sequence[str], Sequence[int], str | None], list[Cell]] = lambda *given: []
     sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
     check: Callable[[str, str | None], object] = lambda name, folder: None
+    follow: Callable[[str, Sequence[int], Get], list[Cell]] | None = None
+
+    def cells(
+        self, scale: str, sets: Sequence[str], seeds: Sequence[int], folder: str | None, get: Get = lambda cell: None
+    ) -> list[Cell]:
+        """Of these sets and seeds. get: the stored cell, as `Store.get`."""
+        if self.follow is not None:
+            return self.follow(scale, seeds, get)
+        return self.make(scale, sets, seeds, folder)
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,10 @@ class Study:
         folder: str | None = None,
         *,
         to_run: bool = True,
+        get: Get = lambda cell: None,
     ) -> list[Cell]:
-        """Those of the tables asked for, of the sets and seeds asked for.
+        """Those of the tables asked for, of the sets and seeds asked for. get: the stored cell, on which it may depend
+        what others are.
 
         A set that no package carries is left out unless it is there or asked for by name. Raises InputError for a
         name that is not there, and, where the cells are to be run, for a set whose files are missing, with the command
@@ -86,7 +102,7 @@ class Study:
                 ]
                 for each in chosen if to_run else ():
                     table.check(each, folder)
-                found += table.cells(scale, chosen, seeds or table.seeds, folder)
+                found += table.cells(scale, chosen, seeds or table.seeds, folder, get)
         return found
 
 
@@ -125,6 +141,12 @@ STUDIES: dict[str, Study] = {
         {name: Table(title, seeds, principles.cells(name)) for name, (title, seeds, _) in principles.TABLES.items()},
         tuple(principles.SCALES),
         "principles.page",
+    ),
+    "search": Study(
+        "Does a search among mixers of one state size beat the families?",
+        {name: Table(title, seeds, follow=search.follow(name)) for name, (title, seeds) in search.TABLES.items()},
+        tuple(search.SCALES),
+        "search.page",
     ),
 }
 

@@ -5,18 +5,20 @@ three cases what is compared; so seed 0 is in no verdict, stored or not.
 
 A claim compares two variants of a table on the same seeds. Its difference is judged by the 95 % interval of
 `sweep.intervals`, which covers other seeds and other test sequences: "agrees" above 0, "the other way" below,
-"undecided" where it holds 0. Each interval is for its comparison alone, and none is corrected for the others: were
-there no difference at all, up to one in twenty would still miss 0.
+"undecided" where it holds 0. Each interval is for its comparison alone: were there no difference at all, up to one in
+twenty would still miss 0. So beside each verdict stands the p-value of Holm's rule over all comparisons that were run,
+added when no outcome but those of parity had been looked at: those under 0.05 hold with all of them in view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...sweep.config import RunConfig
-from ...sweep.intervals import Answers, of_difference
+from ...sweep.intervals import Answers, of_difference, p_of_difference
+from ..intervals import holm
 from .tables import EVOLUTION, NORMALIZER, READOUT, SCALING, SETTLED
 
 __all__ = ["CLAIMS", "Claim", "Judged", "judged"]
@@ -54,19 +56,26 @@ class Claim:
 @dataclass(frozen=True)
 class Judged:
     """difference, low, high: accuracy of ``more`` less that of ``less``; None where one of them was not run on the same
-    seeds."""
+    seeds. p: of no difference; adjusted: by Holm's rule over all that were run."""
 
     claim: Claim
     seeds: int
     difference: float | None = None
     low: float = 0.0
     high: float = 0.0
+    p: float = 1.0
+    adjusted: float = 1.0
 
     @property
     def verdict(self) -> str:
         if self.difference is None:
             return "not run"
         return "agrees" if self.low > 0 else "the other way" if self.high < 0 else "undecided"
+
+    @property
+    def stays(self) -> bool:
+        """Whether the verdict holds with all comparisons in view."""
+        return self.verdict in ("agrees", "the other way") and self.adjusted < 0.05
 
 
 _NONE, _LEARNED = ", without positions", ", learned positions"
@@ -183,6 +192,7 @@ def judged(tables: Mapping[str, Any]) -> list[Judged]:
         if not seeds:
             found.append(Judged(claim, 0))
             continue
-        difference = of_difference([claim.of(ours[s]) for s in seeds], [claim.of(theirs[s]) for s in seeds])
-        found.append(Judged(claim, len(seeds), *difference))
-    return found
+        both = [claim.of(ours[s]) for s in seeds], [claim.of(theirs[s]) for s in seeds]
+        found.append(Judged(claim, len(seeds), *of_difference(*both), p_of_difference(*both)))
+    adjusted = iter(holm([each.p for each in found if each.seeds]))
+    return [replace(each, adjusted=next(adjusted)) if each.seeds else each for each in found]

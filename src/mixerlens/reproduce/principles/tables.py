@@ -17,7 +17,20 @@ from ..store import Cell
 from . import mixers
 from .observe import observed
 
-__all__ = ["NORMALIZER", "POSITIONS", "READOUT", "SCALES", "SCALING", "SETTLED", "SPECTRUM", "TABLES", "Scale", "cells"]
+__all__ = [
+    "NORMALIZER",
+    "POSITIONS",
+    "READOUT",
+    "SCALES",
+    "SCALING",
+    "SETTLED",
+    "SPECTRUM",
+    "TABLES",
+    "Scale",
+    "cell_of",
+    "cells",
+    "config_of",
+]
 
 READOUT, EVOLUTION, SCALING, NORMALIZER, SPECTRUM = "readout", "evolution", "scaling", "normalizer", "spectrum"
 POSITIONS = {"none": "without positions", "learned": "learned positions", "rope": "RoPE"}
@@ -99,7 +112,7 @@ SCALES: dict[str, Scale] = {
 }
 
 
-def _config(scale: Scale, table: str, data: str, spec: MixerSpec, seed: int, **changes: Any) -> RunConfig:
+def config_of(scale: Scale, table: str, data: str, spec: MixerSpec, seed: int, **changes: Any) -> RunConfig:
     task, options = scale.tasks[data]
     whole = asdict(TASKS[task].make("published", options).options)
     shared: dict[str, Any] = {name: getattr(scale, name) for name in ("features", "batch", "lr")}
@@ -113,7 +126,7 @@ def _length(scale: Scale, data: str) -> int:
     return TASKS[task].make("published", options).options.length
 
 
-def _cell(table: str, data: str, config: RunConfig, **looks: Any) -> Cell:
+def cell_of(table: str, data: str, config: RunConfig, **looks: Any) -> Cell:
     """What is looked at besides decides the stored result as the run's own settings do."""
     settings = {key: value for key, value in config.key.items() if key not in ("seed", "name")}
 
@@ -126,7 +139,7 @@ def _cell(table: str, data: str, config: RunConfig, **looks: Any) -> Cell:
 def readout(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
     """phi, on recall and on selective copying; learned positions, which copying in order needs."""
     return [
-        _cell(READOUT, data, _config(scale, READOUT, data, spec, seed, positions="learned"))
+        cell_of(READOUT, data, config_of(scale, READOUT, data, spec, seed, positions="learned"))
         for data in ("mqar", "selective copying")
         for spec in mixers.readouts(*scale.readout, scale.width).values()
         for seed in seeds
@@ -148,15 +161,15 @@ def evolution(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
                 spec = replace(spec, name=f"{name}, {said}")
                 learned = "learned" if positions == "learned" else "none"
                 for seed in seeds:
-                    config = _config(scale, EVOLUTION, data, spec, seed, positions=learned)
-                    found.append(_cell(EVOLUTION, data, config, longer=[short]))
+                    config = config_of(scale, EVOLUTION, data, spec, seed, positions=learned)
+                    found.append(cell_of(EVOLUTION, data, config, longer=[short]))
     return found
 
 
 def scaling(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
     """b, as n grows. The gradient is not clipped; scores are measured before training."""
     return [
-        _cell(SCALING, f"n = {dim}", _config(scale, SCALING, "mqar", spec, seed, clip=UNCLIPPED), sizes=True)
+        cell_of(SCALING, f"n = {dim}", config_of(scale, SCALING, "mqar", spec, seed, clip=UNCLIPPED), sizes=True)
         for dim in DIMS
         for spec in mixers.scalings(scale.heads, dim, scale.width).values()
         for seed in seeds
@@ -170,15 +183,15 @@ def normalizer(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
     for rate in RATES:
         for spec in mixers.normalizers(scale.heads, scale.dim, scale.width).values():
             for seed in seeds:
-                config = _config(scale, NORMALIZER, "recall", spec, seed, clip=UNCLIPPED, lr=rate)
-                found.append(_cell(NORMALIZER, f"rate {rate:g}", config, longer=longer))
+                config = config_of(scale, NORMALIZER, "recall", spec, seed, clip=UNCLIPPED, lr=rate)
+                found.append(cell_of(NORMALIZER, f"rate {rate:g}", config, longer=longer))
     return found
 
 
 def spectrum(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
     """Trained spectra beside accuracy: see `statistic`, fixed before the runs that count. Recall for half the seeds."""
     return [
-        _cell(SPECTRUM, data, _config(scale, SPECTRUM, data, spec, seed), inside=True)
+        cell_of(SPECTRUM, data, config_of(scale, SPECTRUM, data, spec, seed), inside=True)
         for data, some in (("delay line", list(seeds)), ("recall", list(seeds)[: (len(seeds) + 1) // 2]))
         for spec in mixers.spectra(scale.heads, scale.dim, scale.width).values()
         for seed in some
