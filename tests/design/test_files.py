@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 
 import pytest
 
 from mixerlens.design import PRESETS, MixerSpec, preset
-from mixerlens.design.files import LARGEST, from_text, read, to_text, write
+from mixerlens.design.files import LARGEST, from_text, read, read_named, to_text, write
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.files import WriteError
 
@@ -26,6 +27,12 @@ def test_a_file_by_its_name(tmp_path, suffix):
     assert read(write(spec, tmp_path / f"new{suffix}")) == spec
 
 
+@pytest.mark.parametrize("name", ["1e3", "2001-01-01", "010", "0x1f", "null", "off", "=", "<<", "1:30", "- a", "é # x"])
+def test_every_name_is_read_as_it_was_written(name):
+    for form in ("yaml", "toml", "json"):
+        assert from_text(to_text(MixerSpec(name=name), form), form).name == name
+
+
 def test_numbers_without_a_point_are_numbers():
     assert from_text("name: x\nquery: {scale: 1e-3}").query.scale == 1e-3
     assert from_text("name: x\nquery: {scale: 2}").query.scale == 2.0
@@ -37,35 +44,54 @@ BAD = {
         "name: x\nevolution: {kind: delta, decay: rate, decay: none}": "line 2: 'decay' comes twice",
         "a: &a [1, 1]\nb: *a": "line 1: anchors and aliases are not read",
         "name: *x": "line 1: anchors and aliases are not read",
-        "name: x\n<<: {heads: 2}": "line 2: could not determine a constructor",
-        "!!python/object/apply:os.system [ls]": "line 1: could not determine a constructor",
+        "name: x\n<<: {heads: 2}": "specification: '<<' is unknown",
+        "!!python/object/apply:os.system [ls]": "line 1: tags are not read: drop '!!python/object/apply:os.system'",
         "[" * 5000: "nested deeper than 16 levels",
         "name: x\nsignals: " + "{a: " * 40 + "1" + "}" * 40: "nested deeper than 16 levels",
         "": "there is nothing in it: give at least name",
         "- name\n- x": "must be a mapping",
-        "---\nname: x\n---\nname: y": "line 3: but found another document",
+        "---\nname: x\n---\nname: y": "line 3: no YAML: but found another document",
         "name: x\nheads: " + "9" * 5000: "too many digits",
-        "name: x\n\theads: 3": "line 2: found character",
+        "name: x\n\theads: 3": r"line 2: no YAML: found character '.t'",
         "name: 'x": "line 1",
         "1: 2": "line 1: 1 is no name",
         "? [a, b]\n: 3": "line 1: .* is no name",
-        "name: x\nheads: off": "heads: False must be a whole number",
-        "name: 2001-01-01": "name: datetime.date.* must be a printable text",
-        "name: x\nheads: !!binary aGVsbG8=": "heads: b'hello' must be",
-        "name: x\nheads: !!set {a, b}": "heads: .* must be a whole number",
+        "name: x\nheads: off": "heads: false must be a whole number",
+        "name: x\nheads: 2001-13-45": "heads: '2001-13-45' must be a whole number",
+        "name: x\nheads: 1:30": "heads: '1:30' must be a whole number",
+        "name: x\nheads: 010": "heads: '010' must be a whole number",
+        "name: x\nheads: !!binary aGVsbG8=": "line 2: tags are not read: drop '!!binary'",
+        "name: x\nheads: !!set {a, b}": "line 2: tags are not read: drop '!!set'",
+        "name: x\nskip: !!bool maybe": "line 2: tags are not read: drop '!!bool'",
+        "name: x\nheads: !!timestamp soon": "line 2: tags are not read: drop '!!timestamp'",
+        "name: !own x": "line 1: tags are not read: drop '!own'",
+        "name: x\nheads: 0x" + "f" * 6000: "heads: '0xf.* must be a whole number",
+        "name: x\nquery: {scale: " + "1" * 400 + "}": "query.scale: a number of more than 60 digits must be a finite",
+        "name: ": "name: null must be a printable text of 1 to 1000 characters",
+        "name: ''": "name: '' must be a printable text of 1 to 1000 characters",
+        "name: '  '": "name: '  ' must be a printable text",
+        "name: x\nheads:": "heads: null must be a whole number from 1 to",
+        "name: " + "long" * 300: "name: 'long.*[.]{3} must be a printable text",
+        "# only this": "there is nothing in it: give at least name",
+        " \n\n": "there is nothing in it: give at least name",
         "name: x\nquery: {scale: .inf}": "query.scale: inf must be a finite number",
-        "name: \x00": "special characters are not allowed",
+        "name: \x00": "character 7: no YAML: special characters are not allowed",
     },
     "toml": {
-        "name = 'x'\nname = 'y'": "Cannot overwrite a value",
+        "name = 'x'\nname = 'y'": "no TOML: Cannot overwrite a value",
         "name = 'x'\nheads = nan": "heads: nan must be a whole number",
-        "name = ": "Invalid value",
+        "name = ": "no TOML: Invalid value",
+        "name = 'x'\nheads = 0x" + "f" * 6000: "heads: a number of more than 60 digits must be a whole number",
+        "": "there is nothing in it: give at least name",
         "a = " + "[" * 5000: "nested deeper|too deeply",
     },
     "json": {
         '{"name": "x", "name": "y"}': "'name' comes twice",
         '{"name": "x", "query": {"scale": NaN}}': "NaN is no number",
-        '{"name": }': "line 1: Expecting value",
+        '{"name": }': "line 1, column 10: no JSON: Expecting value",
+        "": "there is nothing in it: give at least name",
+        '{"name": "x", "query": {"scale": 1e400}}': "query.scale: inf must be a finite number",
+        '{"name": "x", "query": {"scale": ' + "1" * 400 + "}}": "query.scale: a number of more than 60 digits must be",
         "[" * 100000: "nested deeper",
         '{"name": "x", "heads": ' + "9" * 5000 + "}": "too many digits",
     },
@@ -94,6 +120,26 @@ def test_the_file_is_named(tmp_path):
         read(tmp_path / "new.txt")
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none.yaml")
+
+
+def test_what_is_no_file_is_said_and_not_waited_for(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name, told in (("folder.yaml", "a folder is no specification"), ("pipe.yaml", "a device or a pipe")):
+        with pytest.raises(InputError, match=f"{name}: {told}.*give a .yaml"):
+            read(tmp_path / name)
+    with pytest.raises(OSError, match="symbolic links"):
+        read(tmp_path / "loop.yaml")
+
+
+def test_a_name_is_a_file_or_a_family(tmp_path):
+    (tmp_path / "mine.json").write_text('{"name": "mine"}')
+    assert read_named(str(tmp_path / "mine.json")).name == "mine" and read_named("mamba2") == preset("mamba2")
+    with pytest.raises(InputError, match=r"a\.txt: a specification is a \.yaml"):
+        read_named("a.txt")
+    with pytest.raises(InputError, match="a folder is no specification"):
+        read_named(str(tmp_path))
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

@@ -166,7 +166,7 @@ def test_two_parts_keep_the_narrower_range():
 
 
 def test_a_function_of_another_shape_is_refused():
-    with pytest.raises(InputError, match=r"alibi is \(4,\) a token, the signal \(4, 16\)"):
+    with pytest.raises(InputError, match=r"function alibi has shape \(4,\) a token, the signal \(4, 16\)"):
         preset("gated_linear_attention", signals={"log_decay": {"function": "alibi"}})
     with pytest.raises(InputError, match="rope is a vector, the signal one number a head"):
         preset("lightning_attention", signals={"log_decay": {"function": "rope"}})

@@ -132,21 +132,6 @@ def _parts(slot: str | None, json: bool, output: Path | None) -> bool:
     return True
 
 
-def _read(name: str) -> MixerSpec:
-    """A file by its path, else a family by its name."""
-    from ..design import PRESETS, preset
-    from ..design.files import FORMATS, read
-
-    path = Path(name)
-    if path.suffix.lower() in FORMATS or path.exists():
-        return read(path)
-    if name not in PRESETS and ("/" in name or "." in name):
-        raise InputError(
-            f"{name}: a specification is a {', '.join(FORMATS)} file; mixerlens design list names families"
-        )
-    return preset(name)
-
-
 def _form(given: Format | None, json: bool, output: Path | None) -> str:
     """The format that is asked for: a file is never written in another one than its suffix says."""
     from ..design.files import FORMATS
@@ -163,9 +148,9 @@ def _form(given: Format | None, json: bool, output: Path | None) -> str:
 
 
 def _show(name: str, form: str, output: Path | None) -> bool:
-    from ..design.files import to_text
+    from ..design.files import read_named, to_text
 
-    text = to_text(_read(name), form)
+    text = to_text(read_named(name), form)
     if output is not None:
         write_whole(output, text)
     sys.stdout.write(text)
@@ -173,7 +158,9 @@ def _show(name: str, form: str, output: Path | None) -> bool:
 
 
 def _look(name: str, check: bool, features: int, json: bool, output: Path | None) -> bool:
-    spec = _read(name)
+    from ..design.files import read_named
+
+    spec = read_named(name)
     result: dict[str, Any] = {
         "specification": spec.to_dict(),
         "signals": {name: signal.to_dict() for name, signal in spec.all_signals.items()},

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mixerlens.design.spec import MixerSpec
+from mixerlens.design.values import shown
 from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.files import write_whole
 
 LARGEST = 2**18  # bytes: a specification has about a thousand
 DEEPEST = 16
+WHOLE = r"^[-+]?(?:0|[1-9][0-9]*)$"
+DECIMAL = r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"
 FORMATS = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
 
 
@@ -26,7 +29,11 @@ def read(path: str | os.PathLike[str]) -> MixerSpec:
     aliases and tags, and for everything that `MixerSpec` refuses; OSError for one that cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: a folder is no specification: give a {', '.join(FORMATS)} file")
     form = format_of(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: a device or a pipe is no specification: give a {', '.join(FORMATS)} file")
     with path.open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
@@ -39,6 +46,20 @@ def read(path: str | os.PathLike[str]) -> MixerSpec:
         return from_text(text, form)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def read_named(name: str) -> MixerSpec:
+    """A file by its path, else a family by its name. Raises as `read`, and InputError for a name that is neither."""
+    from mixerlens.design.presets import PRESETS, preset
+
+    path = Path(name)
+    if path.suffix.lower() in FORMATS or path.exists():
+        return read(path)
+    if name not in PRESETS and ("/" in name or "." in name):
+        raise InputError(
+            f"{name}: a specification is a {', '.join(FORMATS)} file; mixerlens design list names families"
+        )
+    return preset(name)
 
 
 def write(spec: MixerSpec, path: str | os.PathLike[str]) -> Path:
@@ -58,6 +79,8 @@ def format_of(path: Path) -> str:
 def from_text(text: str, form: str = "yaml") -> MixerSpec:
     """The specification in a text. Raises InputError as `read`."""
     parsers = {"yaml": _from_yaml, "toml": _from_toml, "json": _from_json}
+    if not text.strip():
+        raise InputError("there is nothing in it: give at least name")
     try:
         given = parsers[form](text)
     except RecursionError:
@@ -77,7 +100,7 @@ def to_text(spec: MixerSpec, form: str = "yaml") -> str:
     if form == "toml":
         return "\n".join(_to_toml(told, ())) + "\n"
     if form == "yaml":
-        return _yaml().safe_dump(told, sort_keys=False, allow_unicode=True)
+        return _yaml().dump(told, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
     raise InputError(f"format: {form!r:.60} must be one of {', '.join(dict.fromkeys(FORMATS.values()))}")
 
 
@@ -92,7 +115,7 @@ def _unique(pairs: Iterable[tuple[Any, Any]], where: Callable[[Any], str] = lamb
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise InputError(f"{where(key)}{key!r:.60} comes twice: say it once")
+            raise InputError(f"{where(key)}{shown(key)} comes twice: say it once")
         found[key] = value
     return found
 
@@ -112,16 +135,18 @@ def _from_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_strict_loader())
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark is not None else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "no YAML"
-        raise InputError(f"{place}{' '.join(str(problem).split())}") from None
+        mark, position = getattr(error, "problem_mark", None), getattr(error, "position", None)
+        place = "" if position is None else f"character {position + 1}: "
+        place = place if mark is None else f"line {mark.line + 1}: "
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+        raise InputError(f"{place}no YAML: {' '.join(str(problem).split())}") from None
     except ValueError as error:
         raise _of_value(error) from None
 
 
 def _strict_loader() -> Any:
-    """SafeLoader that refuses anchors, aliases and keys that come twice, and reads 1e-3 as a number."""
+    """SafeLoader that refuses anchors, aliases, tags and keys that come twice, reads 1e-3 as a number, and as numbers
+    nothing but decimal ones: 1:30, 0x1f and 010 are texts, and so are dates."""
     yaml = _yaml()
 
     class Strict(yaml.SafeLoader):
@@ -129,6 +154,9 @@ def _strict_loader() -> Any:
             event = self.peek_event()
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
                 raise InputError(f"line {event.start_mark.line + 1}: anchors and aliases are not read: write it out")
+            if (tag := getattr(event, "tag", None)) is not None:
+                tag = tag.replace("tag:yaml.org,2002:", "!!")
+                raise InputError(f"line {event.start_mark.line + 1}: tags are not read: drop {shown(tag)}")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -136,21 +164,39 @@ def _strict_loader() -> Any:
             lines: dict[Any, int] = {}
             for key, line in keys:
                 if not isinstance(key, str):
-                    raise InputError(f"line {line}: {key!r:.60} is no name: keys are texts")
+                    raise InputError(f"line {line}: {shown(key)} is no name: keys are texts")
                 if key in lines:
-                    raise InputError(f"line {line}: {key!r:.60} comes twice, first in line {lines[key]}: say it once")
+                    raise InputError(f"line {line}: {shown(key)} comes twice, first in line {lines[key]}: say it once")
                 lines[key] = line
             return super().construct_mapping(node, deep=deep)
 
-    number = r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"
-    Strict.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(number), list("-+0123456789"))
+    tag = "tag:yaml.org,2002:"
+    Strict.yaml_implicit_resolvers = {
+        first: [each for each in known if each[0] in (f"{tag}null", f"{tag}bool")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for name, pattern in {"int": WHOLE, "float": DECIMAL}.items():
+        Strict.add_implicit_resolver(f"{tag}{name}", re.compile(pattern), list("-+.0123456789"))
     return Strict
+
+
+def _dumper() -> Any:
+    """SafeDumper that quotes a text which the loader would read as a number: 1e3."""
+    yaml = _yaml()
+
+    class Quoting(yaml.SafeDumper):
+        pass
+
+    Quoting.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(DECIMAL), list("-+.0123456789"))
+    return Quoting
 
 
 def _from_toml(text: str) -> Any:
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # its own error, or an integer of too many digits
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"no TOML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # an integer of too many digits
         raise _of_value(error) from None
 
 
@@ -161,7 +207,7 @@ def _from_json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=refuse)
     except json.JSONDecodeError as error:
-        raise InputError(f"line {error.lineno}: {error.msg}") from None
+        raise InputError(f"line {error.lineno}, column {error.colno}: no JSON: {error.msg}") from None
     except ValueError as error:
         raise _of_value(error) from None
 

@@ -72,7 +72,9 @@ class Init:
         """From a mapping {kind: ..., ...}."""
         given = mapping(where, given)
         kind = given.pop("kind", None)
-        if kind not in INITS:
+        if kind is None:
+            raise InputError(f"{where}.kind is missing: give one of {', '.join(sorted(INITS))}")
+        if not isinstance(kind, str) or kind not in INITS:
             raise unknown(f"{where}.kind", kind, INITS)
         known = INITS[kind][1]
         given = mapping(where, given, known)

@@ -84,7 +84,7 @@ class Signal:
                 else (-math.inf, math.inf)
             )
         low, high = (self.scale * x if self.scale else 0.0 for x in _range(self.transform))
-        return min(low, high), max(low, high)
+        return min(low, high) + 0.0, max(low, high) + 0.0  # no -0
 
     def __call__(self, raw: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
         """The value of what was projected or learned, axes (..., *shape) -> (..., *value_shape)."""
@@ -94,13 +94,18 @@ class Signal:
     def raw(self, value: Tensor) -> Tensor:
         """What gives this value; for transforms with an inverse. Raises InputError for the others."""
         inverse = FEATURES[self.transform].inverse
-        if inverse is None or self.norm != "none" or self.scale == 0:
+        if self.scale == 0:
+            raise InputError(f"signal {self.name}: scale 0 leaves it no value to start at: choose another scale")
+        if inverse is None or self.norm != "none":
             made = f"transform {self.transform}, norm {self.norm}, scale {self.scale:g}"
             raise InputError(f"signal {self.name}: {made} has no inverse, so it cannot start at a value: drop its init")
         raw = inverse(value / self.scale)
         if not bool(torch.isfinite(raw).all()):
             (low, high), told = self.bounds, "" if self.init is None else f" of {self.init.to_dict()}"
-            raise InputError(f"signal {self.name}: an initial value{told} lies outside ({low:g}, {high:g})")
+            where = f"lies outside ({low:g}, {high:g})"
+            if bool(((value > low) & (value < high)).all()):
+                where = f"is beyond all numbers before {self.transform} times {self.scale:g}"
+            raise InputError(f"signal {self.name}: an initial value{told} {where}: choose another init or scale")
         return raw
 
     def initial(self, generator: torch.Generator | None = None) -> Float[Tensor, heads * shape] | None:
@@ -129,12 +134,12 @@ class Signal:
             raise InputError(f"signal {self.name} comes from a {self.source}: no function gives it")
         tokens = torch.arange(start, stop, device=device)
         if not self.shape and self.function in VECTORS:
-            raise InputError(f"signal {self.name}: {self.function} is a vector, the signal one number a head")
+            raise InputError(f"signal {self.name}: function {self.function} is a vector, the signal one number a head")
         found = FUNCTIONS[self.function].make(self.heads, self.shape, self._arguments, tokens)
         if found.shape[3:] != self.shape or found.shape[2] not in (1, self.heads):
             made = tuple(found.shape[2:])
             own = (self.heads, *self.shape)
-            raise InputError(f"signal {self.name}: {self.function} is {made} a token, the signal {own}")
+            raise InputError(f"signal {self.name}: function {self.function} has shape {made} a token, the signal {own}")
         return found
 
     @property
@@ -193,12 +198,13 @@ def collect(declared: Iterable[Signal], changes: dict[str, dict[str, Any]], head
             shapes = f"{other.shape} and {signal.shape}"
             raise InputError(f"signal {signal.name}: two parts need it with shapes {shapes}: change one of them")
     for name, change in changes.items():
-        if not set(found) - {"query", "key", "value"}:
-            raise InputError(f"signals.{name}: the parts of this specification need none but query, key and value")
-        if name not in found:
-            raise unknown("signals", name, [n for n in found if n not in ("query", "key", "value")])
+        others = [n for n in found if n not in ("query", "key", "value")]
         if name in ("query", "key", "value"):
             raise InputError(f"signals.{name}: say it under {name!r}: source, features, norm, scale, heads")
+        if not others:
+            raise InputError(f"signals.{name}: the parts of this specification have no signals of their own: drop it")
+        if name not in found:
+            raise unknown("signals", name, others)
         found[name] = _changed(found[name], change)
     for signal in found.values():
         _check(signal, heads)

@@ -16,7 +16,7 @@ from mixerlens.design.parts import SLOTS, Kind, Sizes, options_of
 from mixerlens.design.parts.systems import SYSTEMS, System
 from mixerlens.design.signals import Signal, collect, read_changes
 from mixerlens.design.transforms import FEATURES, NORMS
-from mixerlens.design.values import Option, choice, flag, integer, mapping, number, text, unknown
+from mixerlens.design.values import Option, choice, flag, integer, mapping, number, shown, text, unknown
 from mixerlens.errors import InputError
 
 SCALES = ("inverse_sqrt_dim",)
@@ -245,18 +245,20 @@ class MixerSpec:
 def _vector(where: str, given: Any) -> Vector:
     if isinstance(given, str):
         given = {"source": given}
+    if not isinstance(given, (Vector, Mapping)):
+        raise InputError(f"{where}: {shown(given)} must be the name of a source or a mapping: {', '.join(_VECTOR)}")
     named = {f.name: getattr(given, f.name) for f in fields(Vector)} if isinstance(given, Vector) else given
     named = mapping(where, named, _VECTOR)
     vector = Vector(**{name: _VECTOR[name](f"{where}.{name}", x) for name, x in named.items()})
     if vector.source in ("constant", "position", "evolution"):
         for name in ("features", "norm", "scale", "imaginary"):
             if getattr(vector, name) != getattr(Vector(), name):
-                raise InputError(f"{where}.{name}: a {where} from {vector.source} is taken as it is: drop {name}")
+                raise InputError(f"{where}.{name}: source {vector.source} is taken as it is: drop {name}")
     unused = {"deviation": vector.source != "parameter", "function": vector.source in ("projection", "evolution")}
     unused["arguments"] = vector.function is None
     for name, idle in unused.items():
         if idle and getattr(vector, name) != getattr(Vector(), name):
-            raise InputError(f"{where}.{name}: a {where} from a {vector.source} has no use for it: drop {name}")
+            raise InputError(f"{where}.{name}: source {vector.source} has no use for it: drop {name}")
     if vector.source == "evolution" and where != "key":
         raise InputError(f"{where}.source: only the key can come from the evolution")
     return vector
@@ -269,6 +271,9 @@ def read_part(where: str, slot: str, given: Any) -> Part:
     elif isinstance(given, str):
         kind, options = given, {}
     else:
+        if not isinstance(given, Mapping):
+            kinds = ", ".join(sorted(SLOTS[slot]))
+            raise InputError(f"{where}: {shown(given)} must be the name of a kind or a mapping with kind, of {kinds}")
         options = mapping(where, given)
         kind = options.pop("kind", None)
     known = SLOTS[slot]

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["check", "plan", "read_grid", "read_options", "read_seeds", "read_specs", "read_tasks"]
 
 WHOLE = ("batch", "steps")
-FILES = (".yaml", ".yml", ".toml", ".json")
 WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 
 
@@ -31,12 +30,14 @@ def read_specs(given: Sequence[str]) -> dict[str, tuple[MixerSpec, ...]]:
     Raises InputError for a name that is no preset and no file, for a file that is no specification, and for two models
     of one name.
     """
+    from ..design.files import read_named
+
     models: dict[str, tuple[MixerSpec, ...]] = {}
     for text in given:
         words = [text] if Path(text).is_file() else text.split("+")
         if not all(words):
             raise InputError(f"{text}: a name is missing {'before' if not words[0] else 'after'} +")
-        parts = [_spec(word) for word in words]
+        parts = [read_named(word) for word in words]
         name = "+".join(part.name for part in parts)
         if name in models:
             raise InputError(f"two models are called {name}: give one of them another name")
@@ -44,17 +45,6 @@ def read_specs(given: Sequence[str]) -> dict[str, tuple[MixerSpec, ...]]:
     if not models:
         raise InputError("name a specification to train: a preset or a .yaml or .toml file")
     return models
-
-
-def _spec(text: str) -> MixerSpec:
-    from ..design import preset
-    from ..design.files import read
-
-    return read(text) if _is_file(text) else preset(text)
-
-
-def _is_file(text: str) -> bool:
-    return Path(text).suffix.lower() in FILES
 
 
 def read_seeds(text: str) -> list[int]:
