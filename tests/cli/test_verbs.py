@@ -106,7 +106,7 @@ def test_tables_fit_the_width_and_name_every_layer(verb, columns, llama_folder, 
         assert all(any(line.split()[:1] == [str(layer)] for line in lines) for layer in range(2))
     whole = {
         "inspect": ["model.layers.1.self_attn", "softmax_attention"],
-        "verify": ["position_ids", "operator", "recurrence,", "tolerance"],
+        "verify": ["position_ids", "operator", "sum,", "tolerance"],
         "spectrum": ["self_attn", "eta_ratio"],
         "horizon": ["self_attn", "effective"],
     }

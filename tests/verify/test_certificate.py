@@ -27,7 +27,7 @@ def test_json_has_the_promised_shape():
     assert all(set(c) == FIELDS for c in found["checks"])
     operators = found["checks"][:4]
     assert [(c["variant"], c["layer"]) for c in operators] == [
-        ("model", 0), ("recurrence", 0), ("model", 1), ("recurrence", 1)
+        ("model", 0), ("token-by-token sum", 0), ("model", 1), ("token-by-token sum", 1)
     ]  # fmt: skip
     variants = [c["variant"] for c in found["checks"][-4:]]
     assert variants == ["left/plain", "left/position_ids", "right/plain", "right/position_ids"]

@@ -36,7 +36,7 @@ def certificate_table(certificate: Any, unit: str = "token") -> Any:
         grid.add_row(
             worst["status"],
             group.names,
-            Pieces.after(plain_text(group.variant), "/ "),
+            Pieces.after(plain_text(group.variant), "/- "),
             *(_number(worst[name]) for name in ("max_rel", "tolerance", "max_abs")),
             Pieces.after(places(worst, unit), ","),
             str(why),

@@ -7,7 +7,9 @@ Two comparisons a mixer:
   of it nothing but the rounding of the sum is allowed for. A head whose coefficients drown in that rounding cannot be
   judged, and is counted;
 - recurrence: alpha @ values against the family's plain sequential recurrence, both in float64, on the same captured
-  arguments; what the model rounds is outside it, so it is held to 1e-11 for every model.
+  arguments; what the model rounds is outside it, so it is held to 1e-11 for every model. Where no finite recurrence
+  exists (softmax), and for a designed mixer, which is defined by its parts, it is the plain sum over all tokens, one
+  row after the other, and called token-by-token sum.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from mixerlens.verify.noise import LOOSEST_HALF
 
 EXACT = 1e-11
 SINGLE = 1e-5
+RECURRENCE, SUM = "recurrence", "token-by-token sum"
+PLAIN = {RECURRENCE: "the sequential recurrence", SUM: "the sum over tokens, row by row"}
 ROUNDINGS = 4  # units of the skip that the model's sum, ours and the gate may round by
 HIDDEN = 0.5  # coefficients that add no more than twice the rounding of their skip show nothing
 
@@ -79,27 +83,33 @@ def _on_cpu(x: Any) -> Any:
 
 def operator_checks(call: MixerCall) -> list[Check]:
     """Both comparisons for one mixer call, reported at its worst head."""
-    where = {"layer": call.layer, "mixer": call.path}
+    where, plain = {"layer": call.layer, "mixer": call.path}, RECURRENCE
     try:
+        plain = RECURRENCE if call.family in references.REGISTRY and _finite(call.dynamics) else SUM
         tolerance, why = model_tolerance(call)
         if tolerance > LOOSEST_HALF:
             against_model = not_applicable("operator", "model", f"{call.path}: {why}, too many to tell a fault by")
         else:
             against_model = _against_model(call, tolerance, why, **where)
         exact = call.to(torch.float64)
-        found = difference(exact.operator() @ exact.values, _recurrence(exact), call.valid)
-        against_recurrence = judge(
-            "operator", "recurrence", found, EXACT,
-            f"{call.path}: alpha @ values against the sequential recurrence, both in float64 on the captured arguments",
+        found = difference(exact.operator() @ exact.values, _plainly(exact), call.valid)
+        against_plain = judge(
+            "operator", plain, found, EXACT,
+            f"{call.path}: alpha @ values against {PLAIN[plain]}, both in float64 on the captured arguments",
             **where,
         )  # fmt: skip
     except (UnsupportedError, MemoryBudgetError) as error:
-        return [not_applicable("operator", v, f"{call.path}: {error}") for v in ("model", "recurrence")]
-    return [against_model, against_recurrence]
+        return [not_applicable("operator", v, f"{call.path}: {error}") for v in ("model", plain)]
+    return [against_model, against_plain]
 
 
-def _recurrence(call: MixerCall) -> Tensor:
-    """The family's own recurrence; of a designed mixer, which is defined by its parts, the equation token by token."""
+def _finite(d: CoefficientDynamics) -> bool:
+    """Whether the family's reference carries a state of fixed size."""
+    return all(part.readout.finite_state and part.support.recurrent for part, _ in d.terms)
+
+
+def _plainly(call: MixerCall) -> Tensor:
+    """The family's own loop over time; of a designed mixer, which is defined by its parts, the equation row by row."""
     if call.family not in references.REGISTRY:
         return oracle(call.dynamics, call.values)
     plain = {name: _on_cpu(x) for name, x in call.arguments.items()}  # references are plain loops, on the CPU
