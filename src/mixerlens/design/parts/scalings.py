@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mixerlens.design.assembly import Assembly
 
 
+HOMOGENEOUS = ("identity", "real_part", "relu")  # phi(c z) = c phi(z) for c > 0
+
+
 def _named(name: str, says: str, **told: Any) -> Kind:
     """b is a signal."""
     return Kind(
@@ -34,9 +37,10 @@ def _named(name: str, says: str, **told: Any) -> Kind:
 
 
 def _exp(a: Assembly, o: Options) -> Tensor:
-    """e^i in a unit that eta takes away again: the peak where eta is a row sum, what exceeds 1 of it for a floor."""
+    """e^i in a unit that eta takes away again: the peak where eta is a row sum, what exceeds 1 of it for a floor. Of a
+    phi that is not homogeneous eta takes none away, and the unit is 1."""
     below, peak = from_peak(a["log_input"], None)
-    kind = a.spec.normalizer.kind
+    kind = a.spec.normalizer.kind if a.spec.readout.kind in HOMOGENEOUS else "none"
     if a.log_unit is None:
         a.log_unit = peak if kind == "row_sum" else peak.clamp(min=0) if kind == "floor" else torch.zeros_like(peak)
     lowest = torch.where(torch.isneginf(below), 0, below).detach().amin()
