@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mixerlens.design import PRESETS, from_text, preset
+from mixerlens.design import PRESETS, ModelConfig, SequenceModel, from_text, preset, save
 from mixerlens.design.parts import SLOTS
 
 
@@ -138,3 +138,13 @@ def test_the_commands_of_the_page_run_in_their_order(mixerlens, tmp_path, monkey
 def test_the_page_counts_the_families():
     page = Path(__file__).resolve().parents[2] / "docs" / "design.md"
     assert f"each of the {len(PRESETS)} rows" in page.read_text(encoding="utf-8")
+
+
+def test_a_saved_design_is_certified(mixerlens, tmp_path):
+    layers = tuple(preset(name, heads=2, dim=4, width=3) for name in ("gated_delta_net", "softmax_attention"))
+    save(SequenceModel(ModelConfig(layers=layers, features=12, vocabulary=11), seed=0), tmp_path / "mine")
+    result = mixerlens("verify", tmp_path / "mine", "--length", 20, "--json")
+    checks = json.loads(result.stdout)["checks"]
+    status = {(check["check"], check["variant"]): check["status"] for check in checks}
+    assert result.exit_code == 0 and status["step", "plain"] == status["chunk", "plain"] == "pass"
+    assert [c["variant"] for c in checks if c["check"] == "operator"] == ["model", "token-by-token sum"] * 2

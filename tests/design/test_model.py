@@ -62,11 +62,11 @@ def test_token_by_token_is_the_whole(positions):
     assert rest.state.position == 14
 
 
-def test_a_growing_layer_has_no_state_and_says_why():
+def test_a_growing_layer_is_no_recurrence_and_its_mixer_says_why():
     m = model((HYBRID[0], preset("softmax_attention", **SIZES)))
-    assert not m.recurrent and m(ids(), use_cache=True).state is None
+    assert not m.recurrent and m.initial_state(1).growing == (1,)
     with pytest.raises(UnsupportedError, match=r"softmax_attention has no recurrent form: .*state-rank criterion"):
-        m.initial_state(1)
+        m.blocks[1].mixer.initial_state(1)
 
 
 def test_two_seeds_two_models_and_one_seed_one_model_that_leaves_torchs_own_alone():
@@ -216,9 +216,6 @@ def test_bad_inputs_are_refused():
         m.blocks[0].mixer(torch.randn(1, 3, 4))
     with pytest.raises(InputError, match="features must be a positive integer"):
         Mixer(MixerSpec("x"), 0)
-    other = model(classes=2, pool="mean")
-    with pytest.raises(UnsupportedError, match="averages over time"):
-        other.step(ids()[:, 0], other.initial_state(2))
 
 
 def test_the_specification_survives_the_folder(tmp_path):

@@ -42,7 +42,7 @@ class State:
     position: tokens so far. held: the state of each part of the mixer; first: that of the system whose outputs make the
     queries of a chained one. near: what the short convolution still reads, (batch, width - 1, channels), raw.
     before: signals of the last token, where A_t reads them. unit: logarithm of what the state is measured in,
-    (batch, 1, heads), where b is an exponential.
+    (batch, 1, heads), where b is an exponential. growing: no finite recurrence exists, and every token is held.
     """
 
     position: int = 0
@@ -51,6 +51,7 @@ class State:
     near: Tensor | None = None
     before: dict[str, Tensor] | None = None
     unit: Tensor | None = None
+    growing: bool = False
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -243,7 +244,19 @@ class Mixer(nn.Module):
     def recurrent(self) -> bool:
         """Whether a finite recurrence exists for every input."""
         with torch.no_grad():
-            return has_recurrence(self.dynamics(self._probe(1))[0])
+            return self.no_cache is None and has_recurrence(self.dynamics(self._probe(1))[0])
+
+    @cached_property
+    def no_cache(self) -> str | None:
+        """Why later tokens change what earlier ones gave, so that no cache can go on from these; None where none do."""
+        if self.spec.readout.options.get("bias") == "log_length":
+            return (
+                f"{self.spec.name} cannot be taken token by token: its bias log_length is the logarithm of all tokens "
+                "of a call, later ones too; give readout.bias a number"
+            )
+        with torch.no_grad():
+            mixer = self.dynamics(self._probe(1))[0]
+        return None if mixer.causal else refusal(self.spec.name, mixer)
 
     @property
     def longest(self) -> int | None:
@@ -254,7 +267,10 @@ class Mixer(nn.Module):
     def refusal(self) -> str:
         """One line: why there is no recurrent form, with the theorem and the measured state rank at initial values."""
         with torch.no_grad():
-            dim = max(d.dim for d, _ in self.dynamics(self._probe(1))[0].terms)
+            mixer = self.dynamics(self._probe(1))[0]
+            if self.no_cache is not None and has_recurrence(mixer):
+                return self.no_cache
+            dim = max(d.dim for d, _ in mixer.terms)
             return refusal(self.spec.name, self.dynamics(self._probe(max(PROBE, 4 * dim)))[0])
 
     def _probe(self, time: int) -> Tensor:
@@ -263,19 +279,24 @@ class Mixer(nn.Module):
         x = torch.randn(1, time, self.features, dtype=torch.float64, generator=generator)
         return x.to(self.out.weight.device, self.out.weight.dtype)
 
-    def initial_state(self, batch: int) -> State:
-        """The state before the first token. Raises UnsupportedError where no finite recurrence exists."""
-        if not self.recurrent:
-            raise UnsupportedError(self.refusal())
-        if self.taps is None:
-            return State()
-        width, channels = self.taps.shape
-        return State(near=self.taps.new_zeros(batch, width - 1, channels))
+    def initial_state(self, batch: int, *, growing: bool = False) -> State:
+        """The state before the first token.
+
+        growing: where no finite recurrence exists, a cache that holds every token, as attention's does; its steps are
+        exact too, and each costs more than the last. Raises UnsupportedError where no finite recurrence exists and none
+        such is asked for, or where later tokens change what earlier ones gave.
+        """
+        why = self.no_cache if growing else None if self.recurrent else self.refusal()
+        if why is not None:
+            raise UnsupportedError(why)
+        near = None if self.taps is None else self.taps.new_zeros(batch, self.taps.shape[0] - 1, self.taps.shape[1])
+        return State(near=near, growing=not self.recurrent)
 
     def step(self, x: Float[Tensor, "batch features"], state: State) -> tuple[Float[Tensor, "batch features"], State]:
         """One token: what ``forward`` gives at its place, and the state after it.
 
-        Raises UnsupportedError, with the theorem and the measured state rank, where no finite recurrence exists.
+        Raises UnsupportedError, with the theorem and the measured state rank, where no finite recurrence exists and the
+        state is none that may grow.
         """
         if x.dim() != 2:
             raise InputError(f"one token at a time, (batch, {self.features} features), not {tuple(x.shape)}")
@@ -289,12 +310,12 @@ class Mixer(nn.Module):
         else:
             dynamics = assembly.mixer()
         values = assembly.vector("value").expand(x.shape[0], 1, -1, -1)
-        if not has_recurrence(dynamics):
+        if not (state.growing or has_recurrence(dynamics)):
             raise UnsupportedError(self.refusal())
         dynamics, held, unit = _in_one_unit(dynamics, assembly, state)
-        y, held = advance(dynamics, values, held)
+        y, held = advance(dynamics, values, held, state.growing)
         kept = self._kept(dynamics, signals)
-        after = State(state.position + 1, held, first, near, kept, unit)
+        after = State(state.position + 1, held, first, near, kept, unit, state.growing)
         return self._finish(y, values, signals)[:, 0], after
 
     def _kept(self, dynamics: Dynamics, signals: dict[str, Tensor]) -> dict[str, Tensor] | None:

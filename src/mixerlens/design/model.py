@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mixerlens.design.mixer import Mixer, State
 from mixerlens.design.spec import MixerSpec
-from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.errors import InputError
 
 __all__ = ["Block", "ModelConfig", "ModelOutput", "ModelState", "SequenceModel"]
 
@@ -113,18 +113,29 @@ class ModelConfig:
 
 @dataclass(frozen=True, eq=False)
 class ModelState:
-    """What a model carries from one token to the next: the number of tokens so far, and each layer's state."""
+    """What a model carries from one token to the next.
+
+    position: tokens so far. layers: each layer's state. total: sum over the tokens of what the head reads, (batch,
+    features) in float64, of a model that averages over time.
+    """
 
     position: int
     layers: tuple[State, ...]
+    total: Tensor | None = None
+
+    @property
+    def growing(self) -> tuple[int, ...]:
+        """The layers that have no finite recurrence and hold every token."""
+        return tuple(k for k, state in enumerate(self.layers) if state.growing)
 
 
 @dataclass(frozen=True, eq=False)
 class ModelOutput:
-    """logits, and the state after the last token; None where a layer has no finite recurrence."""
+    """logits, and the state after the last token; None where later tokens change earlier answers, and why."""
 
     logits: Tensor
     state: ModelState | None
+    no_cache: str | None = None
 
 
 class Block(nn.Module):
@@ -187,6 +198,12 @@ class SequenceModel(nn.Module):
         """Every layer has a finite recurrence."""
         return all(block.mixer.recurrent for block in self.blocks)
 
+    @property
+    def no_cache(self) -> str | None:
+        """Why there is no cache: the first layer in which later tokens change what earlier ones gave; None for none."""
+        found = ((k, block.mixer.no_cache) for k, block in enumerate(self.blocks))
+        return next((f"layer {k}: {why}" for k, why in found if why is not None), None)
+
     def forward(
         self,
         input_ids: Int[Tensor, "batch time"] | Float[Tensor, "batch time channels"],
@@ -195,33 +212,43 @@ class SequenceModel(nn.Module):
     ) -> Tensor | ModelOutput:
         """Logits (batch, time, outputs), pooled (batch, outputs); with use_cache or a state, a `ModelOutput`.
 
-        state: what the call for the tokens before these returned; the tokens then go through the recurrent form, one
-        after the other. use_cache: return the state after the last token too. Raises InputError for other shapes, ids
-        outside the vocabulary, or sequences longer than the learned positions.
+        state: what the call for the tokens before these returned; the tokens then go through ``step``, one after the
+        other. use_cache: return the state after the last token too; also these tokens are then taken one by one. Pooled
+        logits are those of all tokens so far. Raises InputError for other shapes, ids outside the vocabulary, or
+        sequences longer than the learned positions.
         """
-        if state is not None or (use_cache and self.recurrent):
+        why = self.no_cache if use_cache and state is None else None
+        if state is not None or (use_cache and why is None):
             return self._stepwise(input_ids, state)
         x = self._embed(input_ids, 0)
         for block in self.blocks:
             x = block(x)
         logits = self._read(x)
-        return ModelOutput(logits, None) if use_cache else logits
+        return ModelOutput(logits, None, why) if use_cache else logits
 
     def initial_state(self, batch: int) -> ModelState:
-        """The state before the first token. Raises UnsupportedError where a layer has no finite recurrence."""
-        return ModelState(0, tuple(block.mixer.initial_state(batch) for block in self.blocks))
+        """The state before the first token, of a fixed size but for its ``growing`` layers.
+
+        Raises UnsupportedError where later tokens change what a layer gave for earlier ones.
+        """
+        layers = tuple(block.mixer.initial_state(batch, growing=True) for block in self.blocks)
+        mean = self.config.pool == "mean"
+        zero = torch.zeros(batch, self.config.features, dtype=torch.float64, device=self.head.weight.device)
+        return ModelState(0, layers, zero if mean else None)
 
     def step(
         self, token: Int[Tensor, " batch"] | Float[Tensor, "batch channels"], state: ModelState
     ) -> tuple[Float[Tensor, "batch outputs"], ModelState]:
-        """Logits after one more token, and the state then. A pooled model answers for its last token only ("last")."""
-        if self.config.pool == "mean":
-            raise UnsupportedError("a model that averages over time has no answer at one token: pool is 'mean'")
+        """Logits after one more token, as ``forward`` gives them for all tokens so far, and the state then."""
         x, layers = self._embed(token[:, None], state.position)[:, 0], []
         for block, held in zip(self.blocks, state.layers, strict=True):
             x, held = block.step(x, held)
             layers.append(held)
-        return self.head(self.norm(x)), ModelState(state.position + 1, tuple(layers))
+        x, count, total = self.norm(x), state.position + 1, state.total
+        if total is not None:
+            total = total + x
+            x = (total / count).to(x.dtype)
+        return self.head(x), ModelState(count, tuple(layers), total)
 
     def _stepwise(self, inputs: Tensor, state: ModelState | None) -> ModelOutput:
         state = self.initial_state(inputs.shape[0]) if state is None else state
@@ -229,7 +256,7 @@ class SequenceModel(nn.Module):
         for t in range(inputs.shape[1]):
             row, state = self.step(inputs[:, t], state)
             rows.append(row)
-        return ModelOutput(rows[-1] if self.config.pool == "last" else torch.stack(rows, 1), state)
+        return ModelOutput(torch.stack(rows, 1) if self.config.pool == "none" else rows[-1], state)
 
     def _embed(self, inputs: Tensor, first: int) -> Tensor:
         config = self.config

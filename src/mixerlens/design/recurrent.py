@@ -3,7 +3,8 @@
     S_t = A_t S_{t-1} + b_t k_t v_t^T,   y_t = phi(S_t^T q_t) / eta_t     phi linear, or lifted to a linear one
 
 A row sum needs one more column, sum_j u_j; a window needs the impulses and values inside it, and no lifting. Everything
-else grows with the sequence: then there is no cache here, but an error that names the theorem and the measured rank.
+else grows with the sequence: an error then names the theorem and the measured rank, unless the caller asks for a cache
+that grows, which holds the impulses and values of all tokens.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Memory:
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """What a window still sees: impulses (batch, heads, dim, tokens) and values (batch, heads, tokens, value_dim)."""
+    """What a window still sees, or all of the past: impulses (batch, heads, dim, tokens) moved on by the evolution, and
+    values (batch, heads, tokens, value_dim)."""
 
     impulses: Tensor
     values: Tensor
@@ -67,23 +69,27 @@ def _finite(d: CoefficientDynamics) -> bool:
     return d.support.window is not None or finite(d.readout, d.dim)
 
 
-def advance(mixer: Mixer, value: Tensor, held: tuple[Held, ...] | None) -> tuple[Tensor, tuple[Held, ...]]:
+def advance(
+    mixer: Mixer, value: Tensor, held: tuple[Held, ...] | None, growing: bool = False
+) -> tuple[Tensor, tuple[Held, ...]]:
     """y (batch, 1, heads, value_dim) of one token, and what is held after it.
 
     mixer: the dynamics of this one token, whose A_0 is what acts between the token before it and this one. value
     (batch, 1, heads | kv_heads, value_dim). held: what the call for the token before returned, None for the first.
-    Raises UnsupportedError where no finite recurrence exists.
+    growing: where no finite recurrence exists, hold the whole past. Otherwise, and where later tokens are read, this
+    raises UnsupportedError.
     """
     if mixer.time != 1 or value.dim() != 4 or value.shape[1] != 1:
         raise InputError(f"one token at a time: the mixer has {mixer.time} tokens, the value is {tuple(value.shape)}")
     total, after = None, []
     for k, (d, weight) in enumerate(mixer.terms):
-        if not has_recurrence(d):
+        if not (has_recurrence(d) or (growing and d.causal)):
             raise UnsupportedError(refusal(None, d))
         before = None if held is None else held[k]
         v = wide(spread(value.transpose(1, 2), d.heads))
         v = v.expand(max(d.batch, v.shape[0]), d.heads, -1, -1)
-        y, now = (_within if d.support.window is not None else _through)(d, v, before)
+        kept = d.support.window is not None or not finite(d.readout, d.dim)
+        y, now = (_within if kept else _through)(d, v, before)
         y = weigh(y, weight)
         total = y if total is None else total + y
         after.append(now)
@@ -150,7 +156,7 @@ def _through(given: CoefficientDynamics, value: Tensor, held: Held | None) -> tu
 
 
 def _within(d: CoefficientDynamics, value: Tensor, held: Held | None) -> tuple[Tensor, Near]:
-    """A window: the scores of what it holds are formed again at each token."""
+    """A window, or all of the past: the scores of what is held are formed again at each token."""
     impulses, values = _impulse(d), value
     if held is not None:
         assert isinstance(held, Near)
@@ -161,9 +167,8 @@ def _within(d: CoefficientDynamics, value: Tensor, held: Held | None) -> tuple[T
     everything = torch.ones(1, 1, 1, scores.shape[-1], dtype=torch.bool, device=scores.device)
     alpha = d.normalizer.coefficients(d.readout, scores, everything.expand(scores.shape), (0, 1))
     y = alpha.to(torch.promote_types(alpha.dtype, values.dtype)) @ values.to(alpha.dtype)
-    assert d.support.window is not None
-    seen = d.support.window - 1  # by the next token
-    first = max(0, values.shape[-2] - seen)
+    window, tokens = d.support.window, values.shape[-2]
+    first = 0 if window is None else max(0, tokens - (window - 1))  # of those that the next token sees
     return y, Near(impulses[..., first:], values[..., first:, :])
 
 

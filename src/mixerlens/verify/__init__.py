@@ -51,7 +51,7 @@ def certify(trace: Trace, checks: Sequence[str] = ALL, progress: Progress | None
 
 
 def _longest_row(trace: Trace) -> Tensor:
-    """The row of ids with the most tokens, (1, time), without its padding."""
+    """The row of the inputs with the most tokens, (1, time) or (1, time, channels), without its padding."""
     mask = trace.attention_mask
     row = 0 if mask is None else int(mask.sum(1).argmax())
     return trace.inputs[row : row + 1] if mask is None else trace.inputs[row][mask[row]][None]
@@ -72,14 +72,14 @@ def _generation(trace: Trace, names: list[str], report) -> list[Check]:
     if not names:
         return []
     lens = trace.lens
-    if trace.inputs.is_floating_point():
+    if trace.inputs.is_floating_point() and not lens.caches:
         why = f"{type(lens.model).__name__} reads floats and has neither a cache nor padding"
         return [check for name in names for check in inapplicable(name, why)]
-    ids = _longest_row(trace)
+    row = _longest_row(trace)
     found: list[Check] = []
     with undisturbed(lens.model):
         report("full forward", 0)
-        run = Generation(lens, ids)
+        run = Generation(lens, row)
         for k, name in enumerate(names):
             report(name, k)
             found += CHECKS[name](run)

@@ -31,7 +31,7 @@ SHORTEST = 4
 
 
 class Generation:
-    """The checks on one row of token ids (1, time) without padding, of which the first 251 are used."""
+    """The checks on one row of ids (1, time) or floats (1, time, channels) without padding: its first 251 tokens."""
 
     def __init__(self, lens: Lens, ids: Tensor) -> None:
         self.lens, self.ids = lens, ids[:, :MAX_TOKENS]
@@ -56,7 +56,7 @@ class Generation:
             return f"{self.ids.shape[1]} tokens; at least {SHORTEST} are needed"
         if self.tolerance is None:
             return self.reason
-        if self.full.dim() < 3 or self.full.shape[:2] != self.ids.shape:
+        if self.full.dim() < 3 or self.full.shape[:2] != self.ids.shape[:2]:
             return f"the model returns no output vector for every token: its answer has shape {tuple(self.full.shape)}"
         needed = (parameter, "position_ids") if variant == "position_ids" else (parameter,)
         for name in needed:
@@ -84,7 +84,7 @@ class Generation:
         try:
             name, cache = self._begin(start, variant)
             if name is None:
-                return not_applicable(check, variant, f"{type(self.lens.model).__name__} returns no cache")
+                return not_applicable(check, variant, cache or f"{type(self.lens.model).__name__} returns no cache")
             answers = []
             for at in range(start, stop, size):
                 output = self._call(at, min(at + size, stop), variant, **{name: cache})
@@ -94,20 +94,21 @@ class Generation:
             return crashed(check, variant, error)
         how = "one token at a time" if size == 1 else f"{stop - start} tokens at once"
         reason = (
-            f"tokens {start} to {stop - 1}, {how} on the cache of those before, against the full forward; {self.reason}"
+            f"tokens {start} to {stop - 1}, {how} on the cache of those before{_growing(cache)}, against the full "
+            f"forward; {self.reason}"
         )
         return self._judge(check, variant, torch.cat(answers, 1), self.full[:, start:stop], reason, start)
 
     def _begin(self, stop: int, variant: str) -> tuple[str | None, Any]:
         """The name and the content of the cache after the first tokens; a model that returns none is handed one, as
-        its own `generate` does."""
+        its own `generate` does. Where there is none, no name, and what the model says of the reason, if anything."""
         output = self._call(0, stop, variant)
         for name in self.lens.caches:
             if getattr(output, name, None) is not None:
                 return name, getattr(output, name)
         generates = getattr(self.lens.model, "can_generate", None)
         if "past_key_values" not in self.lens.caches or not (callable(generates) and generates()):
-            return None, None
+            return None, getattr(output, "no_cache", None)
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.lens.model.config)  # type: ignore[arg-type]
@@ -126,7 +127,7 @@ class Generation:
             return not_applicable("padding", name, why)
         time, short = self.ids.shape[1], self._short
         place = slice(time - short, time) if side == "left" else slice(0, short)
-        rows = torch.full((2, time), self._pad, dtype=self.ids.dtype, device=self.ids.device)
+        rows = self.ids.new_full((2, *self.ids.shape[1:]), self._pad)
         mask = torch.zeros(2, time, dtype=torch.long, device=self.ids.device)
         rows[0], mask[0] = self.ids[0], 1
         rows[1, place], mask[1, place] = self.ids[0, :short], 1
@@ -165,6 +166,15 @@ class Generation:
         assert self.tolerance is not None  # _inapplicable has answered before
         found = difference(result[:, :, None], reference[:, :, None])
         return judge(check, variant, found, self.tolerance, reason, head=None, position=found.position + first)
+
+
+def _growing(cache: Any) -> str:
+    """The layers in which a cache grows with the sequence, where it says so itself."""
+    layers = getattr(cache, "growing", ())
+    if not layers:
+        return ""
+    which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
+    return f" (which holds every token in {which}: no finite recurrence)"
 
 
 def inapplicable(check: str, why: str) -> list[Check]:
