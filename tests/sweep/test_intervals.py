@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixerlens.sweep.intervals import Answers, of_difference, of_mean, student
+from mixerlens.sweep.intervals import Answers, of_difference, of_mean, p_of_difference, student
 
 
 def alone(*counts):
@@ -46,6 +46,24 @@ def test_differences_are_paired_by_seed():
     assert mean == pytest.approx(0.1)
     assert low <= expected.low < expected.high <= high  # and wide where the answers are few
     assert of_difference(theirs, ours) == pytest.approx((-mean, -high, -low))
+
+
+def test_the_p_value_is_scipys_where_students_interval_is_the_wider_one():
+    """So many answers that Newcombe's interval is a point beside Student's."""
+    many = 10**9
+    shares = [0.9, 0.5, 0.7], [0.8, 0.41, 0.62]
+    ours, theirs = (alone(*((round(share * many), many) for share in side)) for side in shares)
+    expected = stats.ttest_rel(*shares).pvalue
+    assert p_of_difference(ours, theirs) == pytest.approx(expected, rel=2e-3)
+    assert p_of_difference(theirs, ours) == pytest.approx(expected, rel=2e-3)
+    assert p_of_difference(ours, ours) == 1
+
+
+def test_the_p_value_of_one_seed_is_where_newcombes_interval_reaches_zero():
+    ours, theirs = alone((56, 70)), alone((48, 80))
+    p = p_of_difference(ours, theirs)
+    assert 0.001 < p < 0.05  # the 95 % interval does not hold 0, the 99.9 % one does
+    assert of_difference(ours, theirs, level=p * 1.01)[1] > 0 > of_difference(ours, theirs, level=p * 0.99)[1]
 
 
 def test_newcombes_interval_of_the_published_example():

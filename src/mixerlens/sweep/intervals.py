@@ -33,13 +33,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from ..reproduce.intervals import quantile, wilson
 
-__all__ = ["Answers", "Counts", "of_difference", "of_mean", "student"]
+__all__ = ["Answers", "Counts", "of_difference", "of_mean", "p_of_difference", "student"]
 
 
 class Answers(NamedTuple):
@@ -63,12 +64,12 @@ class Answers(NamedTuple):
 Counts = Sequence[Answers]  # a seed each
 
 
-def student(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of a mean; None of one value. Raises UnsupportedError without scipy."""
+def student(values: Sequence[float], level: float = 0.05) -> tuple[float, float] | None:
+    """The interval of a mean, 95 % unless told otherwise; None of one value. Raises UnsupportedError without scipy."""
     if len(values) < 2:
         return None
     middle = float(np.mean(values))
-    half = quantile(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = quantile(len(values) - 1, level) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return middle - half, middle + half
 
 
@@ -80,35 +81,54 @@ def of_mean(counts: Counts, shared: int | None = None) -> tuple[float, float, fl
     return float(np.mean(shares)), max(0.0, low), min(1.0, high)
 
 
-def of_difference(ours: Counts, theirs: Counts, shared: int | None = None) -> tuple[float, float, float]:
+def of_difference(
+    ours: Counts, theirs: Counts, shared: int | None = None, level: float = 0.05
+) -> tuple[float, float, float]:
     """Mean difference over the same seeds, ours less theirs, low and high. shared: as of `of_mean`.
 
     Student's interval of the differences seed by seed, and Newcombe's interval of two proportions on the pooled
-    answers (its method 10, which takes the sides of two Wilson intervals).
+    answers (its method 10, which takes the sides of two Wilson intervals). Of confidence 1 - level.
     """
     pairs = list(zip(ours, theirs, strict=True))
     differences = [a.right / a.asked - b.right / b.asked for a, b in pairs]
-    (p, low_p, high_p), (q, low_q, high_q) = (_pooled(counts, shared) for counts in (ours, theirs))
+    (p, low_p, high_p), (q, low_q, high_q) = (_pooled(counts, shared, level) for counts in (ours, theirs))
     newcombe = p - q - math.hypot(p - low_p, high_q - q), p - q + math.hypot(high_p - p, q - low_q)
-    low, high = _together(differences, p - q, *newcombe, shared)
+    low, high = _together(differences, p - q, *newcombe, shared, level)
     return float(np.mean(differences)), max(-1.0, low), min(1.0, high)
 
 
-def _pooled(counts: Counts, shared: int | None) -> tuple[float, float, float]:
+def p_of_difference(ours: Counts, theirs: Counts, shared: int | None = None) -> float:
+    """Of no difference, two-sided: the level at which the interval of `of_difference` just reaches 0; under 0.05 where
+    the 95 % one does not hold it. Halved to one part in a thousand; what is below 1e-12 counts as that."""
+
+    def holds(exponent: float) -> bool:
+        _, low, high = of_difference(ours, theirs, shared, 10.0**exponent)
+        return low <= 0 <= high
+
+    small, large = -12.0, 0.0
+    if holds(large) or not holds(small):
+        return 10.0 ** (large if holds(large) else small)
+    while large - small > 4e-4:
+        middle = (small + large) / 2
+        small, large = (middle, large) if holds(middle) else (small, middle)
+    return 10.0**large
+
+
+def _pooled(counts: Counts, shared: int | None, level: float = 0.05) -> tuple[float, float, float]:
     right, asked, sequences, squares = (sum(each) for each in zip(*counts, strict=True))
     p = right / asked
     alone = sum(each.right * (each.asked - each.right) / each.asked for each in counts)  # N p (1 - p), a seed each
     worth = asked / max(1.0, squares / alone) if alone else sequences
     if shared is not None:
         worth *= min(1.0, shared / sequences)  # no more of them than there are
-    return p, *wilson(p * worth, worth)
+    return p, *wilson(p * worth, worth, NormalDist().inv_cdf(1 - level / 2))
 
 
 def _together(
-    values: Sequence[float], pooled: float, low: float, high: float, shared: int | None
+    values: Sequence[float], pooled: float, low: float, high: float, shared: int | None, level: float = 0.05
 ) -> tuple[float, float]:
     """The interval of the seeds' values, and that of the answers around ``pooled``, as one."""
-    seeds = student(values)
+    seeds = student(values, level)
     if seeds is None:
         return low, high
     if shared is None:

@@ -62,6 +62,29 @@ def test_a_claim_agrees_only_where_its_side_is_better():
     assert {each.verdict for each in back if each.claim.less in behind} == {"the other way"}
 
 
+def test_a_verdict_stays_only_if_it_does_with_all_comparisons_in_view():
+    """Without any difference a few verdicts come out by chance; hardly ever does one of them stay."""
+    generator = np.random.default_rng(1)
+    sides = {(claim.table, claim.data, side) for claim in CLAIMS for side in (claim.more, claim.less)}
+    cells = [cell for cell in STUDY.cells("quick") if (cell.table, cell.data, cell.variant) in sides]
+
+    def all_judged(share):
+        return judged(document("principles", "quick", cells, [made(cell, share(cell)) for cell in cells])["tables"])
+
+    decided, stayed, runs = 0, 0, 20
+    for _ in range(runs):
+        found = all_judged(lambda cell: 0.5 + generator.normal(0, 0.1))
+        decided += sum(each.verdict != "undecided" for each in found)
+        stayed += any(each.stays for each in found)
+        least = min(each.p for each in found)
+        assert min(each.adjusted for each in found) == pytest.approx(min(1.0, len(CLAIMS) * least))
+    assert 0 < decided <= 0.08 * runs * len(CLAIMS) and stayed <= 3
+    better = {claim.more for claim in CLAIMS}
+    sure = all_judged(lambda cell: 0.9 if cell.variant in better else 0.2)
+    agreed = [each for each in sure if each.verdict == "agrees"]
+    assert agreed and all(each.stays for each in agreed)
+
+
 def test_the_page_of_a_whole_run(tmp_path):
     shares = iter(np.random.default_rng(0).uniform(0.2, 0.9, 10_000))
     text = page.markdown(told(lambda cell: float(next(shares))))
