@@ -51,7 +51,9 @@ def test_the_whole_search_runs_goes_on_and_writes_its_page(mixerlens, tmp_path, 
     assert json.loads(page.with_suffix(".json").read_text()) == document
     text = page.read_text()
     assert "**The search " in text and "66 of 66 cells are there" in text.replace("\n", " ")
-    again = mixerlens(*RUN, "--stored", "-o", tmp_path, columns=400)
+    report = tmp_path / "search.html"
+    again = mixerlens(*RUN, "--stored", "-o", tmp_path, "--report", report, columns=400)
+    assert report.read_text().count("<svg ") == 4
     assert again.exit_code == 0 and "## The answer" in again.stdout
 
 
@@ -63,7 +65,6 @@ def test_the_whole_search_runs_goes_on_and_writes_its_page(mixerlens, tmp_path, 
         (("--only", "third"), "choose from first, second, final"),
         (("--scale", "paper"), "'paper' is no scale of this study; choose from quick, full"),
         (("--stored",), "no cell of this study is stored in "),
-        (("--stored", "--report", "search.html"), "the study search has no pictures: write its page with --page"),
     ],
 )
 def test_bad_input_is_one_line(mixerlens, tmp_path, arguments, said, monkeypatch, tiny):

@@ -7,6 +7,8 @@ import pytest
 
 from mixerlens.reproduce.search import page
 from mixerlens.reproduce.search.families import families
+from mixerlens.reproduce.search.figures import figures
+from mixerlens.reproduce.search.results import judged
 from mixerlens.reproduce.search.tables import FINAL, SCALES
 from mixerlens.reproduce.store import Cell
 from mixerlens.reproduce.study import STUDIES, document
@@ -50,7 +52,7 @@ def noise():
 )
 def test_the_answer_is_that_of_the_numbers(noise, ours, said):
     found = told(lambda cell: (0.6 if cell.variant in families() else ours) - 0.05 * (cell.variant != "candidate 01"))
-    assert page.judged(found)[0] == "candidate 01"
+    assert judged(found)[0] == "candidate 01"
     noisy = told(lambda cell: (0.6 if cell.variant in families() else ours) + noise(cell))
     text = page.markdown(noisy)
     assert said.partition(":")[0] in text and "Not run" not in text
@@ -59,7 +61,19 @@ def test_the_answer_is_that_of_the_numbers(noise, ours, said):
     assert text.count("| beaten |") == (SCALES["quick"].finalists if ours > 0.6 else 0)
     for name in STUDY.tables.values():
         assert f"## {name.title}" in text
-    assert max(map(len, (line for line in text.splitlines() if not line.startswith("|")))) <= 1200
+    assert max(map(len, (line for line in text.splitlines() if not line.startswith("|")))) <= 130
+
+
+def test_every_picture_stands_below_a_heading_and_says_the_numbers_of_the_page():
+    found = told(lambda cell: (0.6 if cell.variant in families() else 0.9) + 0.001 * cell.seed)
+    text, drawn = page.markdown(found), figures(found)
+    assert set(drawn) == {"The answer", *(table.title for table in STUDY.tables.values())}
+    assert all(f"## {heading}" in text for heading in drawn)
+    (svg, _), *_ = drawn["The answer"]
+    for each in judged(found)[1]:
+        said = f"{each.family}, candidate 01 less: {each.difference.mean:+.3f}"
+        assert said in svg and f"| {each.family} | {each.difference.mean:+.3f} " in text
+    assert page.html(found).count("<svg ") == 4
 
 
 def test_scores_and_accuracies_are_shown_as_they_are():
@@ -74,10 +88,10 @@ def test_an_unfinished_run_is_not_decided_and_says_what_is_missing():
     assert "**Not decided**" in text and "final, candidate 1 of rung second: mqar, selective copying, parity" in text
     assert "first, candidate 05: parity (seeds 1)" in text
     empty = document("search", "quick", STUDY.cells("quick"), [])
-    assert page.judged(empty) is None and page.brief(empty) == "" and "**Not decided**" in page.markdown(empty)
+    assert judged(empty) is None and page.brief(empty) == "" and "**Not decided**" in page.markdown(empty)
     most = told(lambda cell: 0.5)
     most["missing"] = [f"{FINAL}/mqar/candidate 01-15"]
-    assert page.judged(most) is None
+    assert judged(most) is None
 
 
 def test_every_draw_every_part_and_every_family_left_out_is_on_the_page():

@@ -10,15 +10,15 @@ import numpy as np
 from ...markdown import table
 from ..words import not_run, spread
 from .families import FAMILIES, LEFT_OUT, LIMIT, SLOW
+from .results import judged, ranked, scores
 from .sizes import NUMBERS, TOLERANCE, WIDTH
 from .space import SPACE, Drawn, draw
-from .statistic import Comparison, best, compared, score, succeeded
-from .tables import DRAW, FINAL, FIRST, SCALES, SECOND, SETTLED, TABLES, TASKS, Scale, accuracy
+from .statistic import succeeded
+from .tables import DRAW, FINAL, FIRST, SCALES, SECOND, SETTLED, TABLES, TASKS, Scale
 
-__all__ = ["brief", "judged", "markdown"]
+__all__ = ["brief", "html", "markdown"]
 
 RUN = "mixerlens reproduce search --page docs/search.md"
-Runs = Mapping[str, Mapping[str, Mapping[str, Any]]]  # task, mixer, seed
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -33,28 +33,13 @@ def brief(document: dict[str, Any]) -> str:
     return "\n".join([_answer(document)] * (FINAL in document["tables"]) + _rungs(document))
 
 
-def judged(document: Mapping[str, Any]) -> tuple[str, list[Comparison]] | None:
-    """The candidate of the last rung and its comparisons; None unless every run of that rung is there."""
-    tables = document["tables"]
-    if FINAL not in tables or any(name.startswith(f"{FINAL}/") for name in document["missing"]):
-        return None
-    found = scores(tables[FINAL])
-    (candidate,) = (name for name in found if name not in FAMILIES)
-    return candidate, compared(
-        list(found[candidate].values()), {name: list(each.values()) for name, each in found.items() if name in FAMILIES}
-    )
+def html(document: dict[str, Any]) -> str:
+    """The page with its pictures as one HTML file that loads nothing."""
+    from ...report import prose
+    from .figures import figures
 
-
-def scores(rows: Runs) -> dict[str, dict[str, float]]:
-    """By mixer and seed, of those that have every task; seeds in their order."""
-    found: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(name for variants in rows.values() for name in variants):
-        runs = [rows.get(data, {}).get(name, {}) for data in TASKS]
-        seeds = sorted(set.intersection(*(set(each) for each in runs)), key=int)
-        if seeds:
-            each = {s: {d: accuracy(run[s]) for d, run in zip(TASKS, runs, strict=True)} for s in seeds}
-            found[name] = {s: score(tasks) for s, tasks in each.items()}
-    return found
+    command = RUN.replace("--page docs/search.md", "--report FILE.html")
+    return prose.page(markdown(document), figures(document), command)
 
 
 def _head(document: dict[str, Any]) -> str:
@@ -79,7 +64,7 @@ again, its numbers in `search.json` beside it. Every number of a model here is f
 `{document["scale"]}`: {done} of {all_} cells are there{"" if done == all_ else ", the last section names the others"};
 they took {minutes / 60:.0f} minutes of CPU. Made with {said or "nothing yet"}.
 
-The mix: {_tasks()}.
+{_tasks()}
 Two layers of width {WIDTH}, no positions beside the mixers' own; {scale.short} steps in the first rung, {scale.steps}
 in the others, {_shared(document)}.
 Score: the mean over the tasks of (a - c) / (1 - c), a the test accuracy and c that of guessing: 0 is guessing, 1 is all
@@ -90,9 +75,9 @@ right.
 def _tasks() -> str:
     said = []
     for name, (_, options) in TASKS.items():
-        told = ", ".join(f"{key} {value}" for key, value in options.items() if value is not None)
-        said.append(f"{name} ({told})")
-    return "; ".join(said)
+        given = [f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value is not None]
+        said.append((name, ", ".join(given)))
+    return table(("task of the mix", "options"), said)
 
 
 def _shared(document: dict[str, Any]) -> str:
@@ -143,10 +128,9 @@ def _rungs(document: dict[str, Any]) -> list[str]:
 def _rung(name: str, document: dict[str, Any]) -> str:
     rows = document["tables"][name]
     found = scores(rows)
-    ordered = best({mixer: list(each.values()) for mixer, each in found.items()}, len(found))
     body = []
-    for mixer in ordered:
-        runs = {data: list(rows[data][mixer].values()) for data in TASKS}
+    for mixer in ranked(found):
+        runs = {data: [rows[data][mixer][seed] for seed in found[mixer]] for data in TASKS}
         values = list(found[mixer].values())
         every = [run for each in runs.values() for run in each]
         time = [1000 * run["cpu_seconds"] / max(1, run["steps_done"]) for run in runs["mqar"]]
@@ -165,14 +149,17 @@ def _rung(name: str, document: dict[str, Any]) -> str:
         f"{data} {100 * next(iter(next(iter(v.values())).values()))['chance']:.1f} %" for data, v in rows.items()
     )
     seeds = TABLES[name][1]
+    partly = any(each.startswith(f"{name}/") for each in document["missing"])
     head = ("mixer", "score", *(f"{data}, %" for data in TASKS), "parameters", "state, bytes", "CPU ms a step")
     said = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    said += ", those of them that are there" * partly
     several = ": mean over seeds (lowest to highest)" if len(seeds) > 1 else ""
     return f"""## {TABLES[name][0]}
 
-Score and test accuracies{several}; {said}. Guessing: {chances}. State: of both layers for one sequence, with what the
-library carries besides (last inputs of a convolution, a second copy). CPU time on mqar, with looks and test in it, on a
-shared machine.
+Score and test accuracies{several}; {said}.
+Guessing: {chances}. State: of both layers for one sequence, with what
+the library carries besides (last inputs of a convolution, a second copy). CPU time on mqar, with looks and test in it,
+on a shared machine.
 
 {table(head, body)}"""
 
@@ -185,15 +172,16 @@ def _percent(runs: Sequence[Mapping[str, Any]], seeds: int) -> str:
 
 
 def _candidates(document: dict[str, Any], drawn: Drawn) -> str:
-    slots = "; ".join(f"*{slot}*: {', '.join(choices)}" for slot, choices in SPACE.items())
+    slots = [(slot, "; ".join(choices)) for slot, choices in SPACE.items()]
     reasons = "; ".join(f"{reason}: {count}" for reason, count in drawn.refused.most_common())
     lines = [(name, *choices.values()) for name, choices in drawn.choices.items()]
     combinations = int(np.prod([len(choices) for choices in SPACE.values()]))
     return f"""## The candidates
 
 Each part is drawn by itself, every choice alike, by a generator of seed {DRAW}: {combinations:,} combinations, refused
-ones among them. {slots}.
+ones among them.
 
+{table(("part", "choices"), slots)}
 All have {NUMBERS:,} numbers of state a layer, up to {100 * TOLERANCE:.0f} % more or less: 4 heads of 16 x 16, with the
 polynomial 4 dimensions of query and key, whose symmetric square is carried. {drawn.draws} draws made
 {len(drawn.specs)} candidates. Refused: {reasons or "none"}. Drawn again, or a family: {drawn.known}.
@@ -205,19 +193,18 @@ def _left_out() -> str:
     reasons: dict[str, list[str]] = {}
     for name, reason in LEFT_OUT.items():
         reasons.setdefault(reason, []).append(name)
-    lines = "\n".join(f"- {', '.join(names)}: {reason}." for reason, names in reasons.items())
+    lines = [(", ".join(names), reason) for reason, names in reasons.items()]
     slow = ", ".join(f"{name} ({times:.1f})" for name, times in SLOW.items())
+    lines.append((slow, f"a training step takes over {LIMIT:g} times that of linear attention (in brackets)"))
     return f"""## The families
 
 With the parts of [`mixerlens design show`](design.md), sized by the dimensions of query and key (or slots, or the
 window); the values of all heads together are as wide as the model. Numbers of state are what the recurrence carries:
 the library keeps two writes a token, or one that waits a token, side by side, and they are counted once; the last
-inputs of a short convolution are not counted, for families and candidates alike. Left out:
+inputs of a short convolution are not counted, for families and candidates alike. Times of a step were measured once,
+before the runs.
 
-{lines}
-- Their training step takes over {LIMIT:g} times that of linear attention (measured before the runs; times in
-  brackets): {slow}.
-"""
+{table(("left out", "because"), lines)}"""
 
 
 def _limits(document: dict[str, Any]) -> str:
@@ -234,8 +221,8 @@ def _limits(document: dict[str, Any]) -> str:
   seeds and, in the first rung, by one short training.
 - Student's t takes differences over seeds as normal, which {len(TABLES[FINAL][1])} seeds cannot show.
 - The tasks' sizes, the rate and the steps were settled in about twenty trainings of seed {SETTLED}, of ttt_linear,
-  mamba2, linear_attention and delta_product, with accuracies in view; no candidate was trained before the list of parts
-  and the draw were fixed. Seed {SETTLED} is in no cell.
+  mamba2, linear_attention and delta_product, with accuracies in view. Of candidates a few steps were timed and no
+  accuracy was seen; parts and draw are the first that were made. Seed {SETTLED} is in no cell.
 - `--scale full` draws {SCALES["full"].candidates} candidates and trains {SCALES["full"].steps:,} steps: it was not run.
 {"- Not run, or not finished:" if lines else ""}
 {lines}
