@@ -52,7 +52,8 @@ def noise():
 )
 def test_the_answer_is_that_of_the_numbers(noise, ours, said):
     found = told(lambda cell: (0.6 if cell.variant in families() else ours) - 0.05 * (cell.variant != "candidate 01"))
-    assert judged(found)[0] == "candidate 01"
+    answer = judged(found)
+    assert answer is not None and answer[0] == "candidate 01"
     noisy = told(lambda cell: (0.6 if cell.variant in families() else ours) + noise(cell))
     text = page.markdown(noisy)
     assert said.partition(":")[0] in text and "Not run" not in text
@@ -70,7 +71,9 @@ def test_every_picture_stands_below_a_heading_and_says_the_numbers_of_the_page()
     assert set(drawn) == {"The answer", *(table.title for table in STUDY.tables.values())}
     assert all(f"## {heading}" in text for heading in drawn)
     (svg, _), *_ = drawn["The answer"]
-    for each in judged(found)[1]:
+    answer = judged(found)
+    assert answer is not None and len(answer[1]) == 2
+    for each in answer[1]:
         said = f"{each.family}, candidate 01 less: {each.difference.mean:+.3f}"
         assert said in svg and f"| {each.family} | {each.difference.mean:+.3f} " in text
     assert page.html(found).count("<svg ") == 4

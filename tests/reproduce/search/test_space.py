@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from mixerlens.design import Mixer, MixerSpec, cost, part, preset
@@ -38,6 +37,7 @@ def test_every_draw_is_a_candidate_refused_or_known(drawn):
 def test_all_have_one_state_size_and_values_as_wide_as_the_model(drawn):
     for spec in (*drawn.specs.values(), *families().values()):
         found = numbers(spec)
+        assert found is not None
         assert abs(found - NUMBERS) <= TOLERANCE * NUMBERS and spec.heads * spec.width == WIDTH, spec.name
     assert fits(1092) and not fits(1100) and not fits(512)
 
@@ -101,7 +101,7 @@ def test_every_family_is_run_or_left_out_for_one_reason():
     for name, spec in families().items():
         assert spec == preset(name, **SIZED.get(name, {}))
     for name in SLOW:
-        assert fits(numbers(sized(name))), name
+        assert fits(numbers(sized(name)) or 0), name
 
 
 def test_the_reasons_are_true():
@@ -116,5 +116,5 @@ def test_the_reasons_are_true():
             assert spec.heads * spec.width == WIDTH and not fits(state)
         elif "filter" in reason:
             assert spec.dim >= 256, name
-    levels = [cost(preset("log_linear_attention", dim=dim), WIDTH, length=2).state for dim in (1, 2)]
-    assert np.diff(levels) == [768] and not any(fits(768 * dim) for dim in range(1, 4))
+    one, two = (cost(preset("log_linear_attention", dim=dim), WIDTH, length=2).state or 0 for dim in (1, 2))
+    assert (one, two) == (768, 1536) and not any(fits(768 * dim) for dim in range(1, 4))

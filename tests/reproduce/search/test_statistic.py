@@ -24,8 +24,8 @@ def test_the_best_are_the_highest_means_and_of_equals_the_first():
 
 def test_intervals_and_p_are_scipys_paired_test_with_holm():
     generator = np.random.default_rng(0)
-    ours = generator.normal(0.7, 0.02, 5)
-    theirs = {name: generator.normal(mean, 0.02, 5) for name, mean in (("a", 0.6), ("b", 0.67), ("c", 0.7))}
+    ours = generator.normal(0.7, 0.02, 5).tolist()
+    theirs = {name: generator.normal(mean, 0.02, 5).tolist() for name, mean in (("a", 0.6), ("b", 0.67), ("c", 0.7))}
     found = {each.family: each for each in compared(ours, theirs)}
     expected = {name: stats.ttest_rel(ours, each) for name, each in theirs.items()}
     for name, theory in expected.items():
@@ -54,13 +54,14 @@ def test_a_family_is_beaten_only_if_all_seeds_together_say_so():
 
 def test_what_counts_alone_may_not_count_among_many():
     """One difference with p of 0.03 beats its family alone; among four families it does not."""
-    ours = np.zeros(5)
+    ours = [0.0] * 5
     shape = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     shift = stats.t.isf(0.015, 4) * shape.std(ddof=1) / np.sqrt(5)
-    theirs = -(shape + shift)
+    theirs = (-(shape + shift)).tolist()
     assert compared(ours, {"a": theirs})[0].verdict == "beaten"
-    assert compared(ours, dict.fromkeys("abcd", theirs))[0].p == pytest.approx(4 * 0.03)
-    assert {each.verdict for each in compared(ours, dict.fromkeys("abcd", theirs))} == {"undecided"}
+    alike = {name: list(theirs) for name in "abcd"}
+    assert compared(ours, alike)[0].p == pytest.approx(4 * 0.03)
+    assert {each.verdict for each in compared(ours, alike)} == {"undecided"}
 
 
 def test_no_difference_and_one_seed():
@@ -74,7 +75,7 @@ def test_equals_are_rarely_told_apart():
     generator = np.random.default_rng(1)
     beaten = 0
     for _ in range(400):
-        scores = generator.normal(0.7, 0.05, (4, 5))
+        scores = generator.normal(0.7, 0.05, (4, 5)).tolist()
         found = compared(scores[0], dict(zip("abc", scores[1:], strict=True)))
         beaten += any(each.verdict == "beaten" for each in found)
     assert beaten / 400 <= 0.05

@@ -151,7 +151,7 @@ def _rung(name: str, document: dict[str, Any]) -> str:
     seeds = TABLES[name][1]
     partly = any(each.startswith(f"{name}/") for each in document["missing"])
     head = ("mixer", "score", *(f"{data}, %" for data in TASKS), "parameters", "state, bytes", "CPU ms a step")
-    said = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    said = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     said += ", those of them that are there" * partly
     several = ": mean over seeds (lowest to highest)" if len(seeds) > 1 else ""
     return f"""## {TABLES[name][0]}
