@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -201,15 +201,34 @@ def test_the_pages_command_is_the_one_its_numbers_are_of(mixerlens, tmp_path, mo
     assert words[place + 1] == "docs/bench-tasks.png" and (DOCS / "bench-tasks.png").exists()
 
 
-def test_the_pages_tables_are_its_numbers(capsys, monkeypatch):
+def summary_of_the_page():
     told = json.loads((DOCS / "bench-tasks.json").read_text(encoding="utf-8"))
     parts = {
         name: [kind(**{f.name: row[f.name] for f in fields(kind)}) for row in told[name]]
         for name, kind in (("cells", Cell), ("differences", Difference))
     }
     names = {f.name for f in fields(Summary)} - parts.keys()
+    return Summary(**{name: told[name] for name in names}, **parts)
+
+
+def test_no_number_is_broken_in_a_narrow_terminal(capsys, monkeypatch):
+    found = summary_of_the_page()
+    differences = [replace(each, spec="softmax_attention+retnet") for each in found.differences]
+    cells = [replace(each, state_bytes=None, grows_bytes=2048, shared=360) for each in found.cells]
+    monkeypatch.setenv("COLUMNS", "80")
+    verb_module._show(replace(found, cells=cells, differences=differences))
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 80
+    for each in differences:
+        line = f"{each.mean:+.3f}  {each.low:+.3f} to {each.high:+.3f}"
+        assert any(line in row and row.rstrip().endswith(each.verdict) for row in shown), line
+    assert "reflecting: 32,408 parameters on recall, 2,048 bytes more to keep with every" in "\n".join(shown)
+    assert "parity: all seeds are asked from the same 360 test examples, which count once" in shown
+
+
+def test_the_pages_tables_are_its_numbers(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    verb_module._show(Summary(**{name: told[name] for name in names}, **parts))
+    verb_module._show(summary_of_the_page())
     shown = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     page = [line[4:] for line in (DOCS / "bench-tasks.md").read_text(encoding="utf-8").splitlines()]
     start = page.index(shown[0])

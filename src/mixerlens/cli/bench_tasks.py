@@ -111,9 +111,8 @@ def bench_tasks(
         from ..tasks import TASKS
 
         draw(summary, figure, {name: entry.title for name, entry in TASKS.items()})
-    kept = (
-        [] if sweep.models is None else [(run, path) for run in sweep.runs if (path := sweep.models.path(run)).exists()]
-    )
+    kept = [] if sweep.models is None else [(run, sweep.models.path(run)) for run in sweep.runs if run.id in there]
+    kept = [(run, path) for run, path in kept if path.exists()]  # not where it failed to be trained again
     if json:
         models = [{"id": run.id, "run": run.label, "folder": str(path)} for run, path in kept]
         print_json(summary.to_json() | ({"models": models} if keep is not None else {}))
@@ -154,12 +153,14 @@ def _run(sweep: Sweep, engine: str, workers: int | None, address: str | None, js
 
 
 def _show(summary: Summary) -> None:
+    from ..report.grid import Pieces
+
     columns = ("task", "model", "accuracy", "95 % interval", "chance", *(["chosen"] if summary.grid else []))
     over = f"{len(summary.seeds)} {'seed' if len(summary.seeds) == 1 else 'seeds'}"
     shown = table(
         f"test accuracy, mean over {over}, up to {summary.recipe['tested']} test sequences each",
         *columns,
-        right=("accuracy", "chance"),
+        right=("accuracy", "95 % interval", "chance"),
     )
     for task in summary.tasks:
         for spec in summary.specs:
@@ -170,16 +171,17 @@ def _show(summary: Summary) -> None:
     show(shown)
     if summary.differences:
         title = "differences on the same seeds; each interval is for its pair alone"
-        shown = table(title, "task", "model", "less", "difference", "95 % interval", "", right=("difference",))
+        columns = ("task", "model", "less", "difference", "95 % interval", "")
+        shown = table(title, *columns, right=("difference", "95 % interval", ""))
         for each in summary.differences:
+            names = (Pieces.after(name, "_+-") for name in (each.spec, each.other))
             between = f"{each.low:+.3f} to {each.high:+.3f}"
-            shown.add_row(each.task, each.spec, each.other, f"{each.mean:+.3f}", between, each.verdict)
+            shown.add_row(each.task, *names, f"{each.mean:+.3f}", between, each.verdict)
         show(shown)
     for spec in summary.specs:
         if (cell := next((each for each in summary.cells if each.spec == spec), None)) is not None:
-            state = f"{cell.grows_bytes:,} bytes more to keep with every token"
-            if cell.state_bytes is not None:
-                state = f"a state of {cell.state_bytes:,} bytes"
+            grows = f"{cell.grows_bytes or 0:,} bytes more to keep with every token"
+            state = grows if cell.state_bytes is None else f"a state of {cell.state_bytes:,} bytes"
             show(f"{spec}: {cell.parameters:,} parameters on {cell.task}, {state}")
     for cell in summary.cells:
         if cell.diverged:
