@@ -86,6 +86,22 @@ def test_inspect_names_a_mixer_of_ones_own_and_its_lifted_state(mixerlens, tmp_p
     assert "squares" in mixerlens("inspect", str(tmp_path / "saved")).stdout
 
 
+def test_ratios_beyond_the_range_of_floats_are_told_as_powers(mixerlens, tmp_path):
+    from mixerlens.design import ModelConfig, SequenceModel, preset, save
+
+    layers = (preset("softmax_attention", heads=2, dim=3, width=5),)
+    model = SequenceModel(ModelConfig(layers=layers, features=10, vocabulary=7), seed=0)
+    model.blocks[0].norm.weight.data *= 1e3
+    save(model, tmp_path / "saved")
+    written = as_json(mixerlens("spectrum", tmp_path / "saved", "--length", 24, "--json"))["layers.0.mixer"]
+    assert max(written["log_ratio_quantiles"][0]) > 1e4 and written["ratio_quantiles"][0][-1] is None
+    shown = mixerlens("spectrum", tmp_path / "saved", "--length", 24).stdout
+    assert re.search(r"e\^\d", shown) and "e^-" in shown and "never" not in shown and "inf" not in shown
+    assert mixerlens("report", tmp_path / "saved", "--length", 24, "-o", tmp_path / "page.html").exit_code == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "lie beyond e^±708 and have no dot" in page and re.search(r"e\^−\d+.* – e\^\d", page)
+
+
 def test_inspect_s4d(s4d_folder, mixerlens):
     info = as_json(mixerlens("inspect", s4d_folder, "--json", "--layers", "1"))
     (layer,) = info["layers"]

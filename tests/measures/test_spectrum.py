@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -136,6 +137,56 @@ def test_large_scores_do_not_overflow():
     found = measures.spectrum(families.softmax_attention(query=query, key=key, scale=1.0))
     assert found.ratio[0, 1:].isfinite().all()
     assert float(found.ratio[0, 3]) == pytest.approx(math.exp(-5) / (1 + math.exp(-5)), rel=1e-12)
+
+
+def exact_logs(scores, window=None):
+    """Logarithms of ratio, low, centred, high of every row after the first, from scores that are exact."""
+    exact = [[mpmath.mpf(float(x)) for x in row] for row in scores]
+    first = [0 if window is None else max(0, i - window + 1) for i in range(len(exact))]
+    eta = [mpmath.log(sum(mpmath.e**x for x in row[first[i] : i + 1])) for i, row in enumerate(exact)]
+    found = []
+    for i in range(1, len(exact)):
+        ratio = eta[i - 1] - eta[i]
+        moved = [ratio + exact[i][m] - exact[i - 1][m] for m in range(first[i], i)]
+        found.append((ratio, min(ratio, *moved), mpmath.fsum(moved) / len(moved), max(ratio, *moved)))
+    return found
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("size", [10.0, 1e5, 1e8])
+def test_logarithms_keep_their_digits_where_floats_do_not_reach(size, window):
+    """Queries and keys of whole eighths, so that every score is exact; some scores near each other, some far apart."""
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randint(1, 4, (1, T, 1, 1), generator=draw).double()
+    steps = torch.randint(-8, 9, (1, T, 1, 1), generator=draw).double()
+    key = steps / 8 + torch.randint(0, 2, (1, T, 1, 1), generator=draw) * size
+    mixer = families.softmax_attention(query=query, key=key, scale=1.0, window=window)
+    found = measures.spectrum(mixer).eta
+    with mpmath.workdps(60):
+        for i, wanted in enumerate(exact_logs((query[0, :, 0] @ key[0, :, 0].T).tolist(), window), 1):
+            for name, exact in zip(("log_ratio", "log_low", "log_centred", "log_high"), wanted, strict=True):
+                mine = mpmath.mpf(float(getattr(found, name)[0, i]))
+                assert abs(mine - exact) <= 4e-15 * max(1, abs(exact)), (name, i)
+    if size > 1e3:  # both ends of the range are no floats
+        assert bool(found.log_low.nan_to_num().lt(-1000).any()) and bool(found.log_high.nan_to_num().gt(1000).any())
+
+
+@pytest.mark.parametrize("changes", [{}, {"rope": torch.rand(2).double()}, {"softcap": 2e8}])
+def test_json_has_logarithms_beyond_the_range_of_floats(changes):
+    query, key, _ = attention()
+    mixer = families.softmax_attention(query=1e4 * query, key=1e4 * key, **changes)
+    found = measures.spectrum(mixer, keep=None)
+    written = json.loads(json.dumps(found.to_json(eigenvalues=True), allow_nan=False))
+    logs = np.array(written["log_ratio_quantiles"])
+    assert np.isfinite(logs).all() and np.abs(logs).max() > 1e5
+    for told, log in zip(np.array(written["ratio_quantiles"], float).flat, logs.flat, strict=True):
+        assert np.isnan(told) if log > 710 else told == pytest.approx(math.exp(log), rel=1e-12)
+    assert "log_ratio_quantiles" in written["labels"] and "range of floats" in written["labels"]["log_ratio_quantiles"]
+    np.testing.assert_allclose(found.log_slowest[:, 1:], found.eta.log_ratio[:, 1:], rtol=1e-12)  # |A_t| is 1
+    assert not found.eigenvalues.real[found.eigenvalues.imag == 0].isnan().any()
+    life = measures.horizon(mixer).half_life_spectrum[:, 1:]
+    fading = found.log_slowest[:, 1:] < 0
+    assert bool((life[fading] > 0).all()) and bool(life[~fading].isinf().all())
 
 
 @pytest.mark.parametrize("changes", [{"softcap": 3.0}, {"sinks": torch.tensor([0.3, -1.0]).double()}])

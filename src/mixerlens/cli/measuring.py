@@ -70,12 +70,13 @@ def inside_its_layer(path: str) -> str:
     return ".".join(parts[numbers[0] + 1 :]) if numbers else path
 
 
-def span(values: Tensor) -> str:
+def span(values: Tensor, shown: Callable[[float], str] | None = None) -> str:
     """Middle, lowest and highest of some numbers on two lines, NaN left out; one number if all agree."""
+    shown = shown or number
     known = values[~values.isnan()].flatten().sort().values.tolist()
     if not known:
         return "-"
-    low, middle, high = (number(known[k]) for k in (0, (len(known) - 1) // 2, -1))
+    low, middle, high = (shown(known[k]) for k in (0, (len(known) - 1) // 2, -1))
     return low if low == high else f"{middle}\n{low} .. {high}"
 
 

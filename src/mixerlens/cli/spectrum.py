@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .measuring import measure_model, show_table, span
+from .measuring import measure_model, number, show_table, span
 from .options import Json, Output, Run
 
 
@@ -43,5 +43,10 @@ def spectrum(
 def _cells(found) -> tuple[str, str, str, str]:
     import torch
 
-    gauge = "-" if found.eta is None else span(torch.stack([found.eta.low, found.eta.high]))
-    return found.kind, span(found.radius_quantiles), span(found.slowest), gauge
+    from ..report.words import power
+
+    def told(logs: torch.Tensor) -> str:
+        return span(logs, lambda log: power(log, number))
+
+    gauge = "-" if found.eta is None else told(torch.stack([found.eta.log_low, found.eta.log_high]))
+    return found.kind, told(found.log_radius_quantiles), told(found.log_slowest), gauge

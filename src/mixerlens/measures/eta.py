@@ -16,6 +16,9 @@ What is computed, causally (row i sums the keys of its own support, none later):
 - centred: the origin on the mean of the keys that both rows see, the geometric mean of those quotients.
 
 A soft cap or an attention sink breaks the freedom (shifted keys change alpha): the range is then the ratio alone.
+
+All of them are kept as logarithms, of which floats have room: scores of 1e5 make ratios of e^100000. A row's log eta is
+carried as its largest log phi and the rest, so that the difference of two rows keeps its digits.
 """
 
 from __future__ import annotations
@@ -36,13 +39,32 @@ NO_GAUGE = "none: with a soft cap or a sink, shifted keys change alpha, so the r
 
 @dataclass(frozen=True, eq=False)
 class EtaRatio:
-    """ratio, low, centred, high: (heads, tokens) float64, NaN for a row that is padding or has no predecessor."""
+    """Natural logarithms, (heads, tokens) float64, NaN for a row that is padding or has no predecessor.
 
-    ratio: Tensor = field(repr=False)
-    low: Tensor = field(repr=False)
-    centred: Tensor = field(repr=False)
-    high: Tensor = field(repr=False)
+    ratio, low, centred, high: what they are logarithms of, infinite or 0 where floats do not reach.
+    """
+
+    log_ratio: Tensor = field(repr=False)
+    log_low: Tensor = field(repr=False)
+    log_centred: Tensor = field(repr=False)
+    log_high: Tensor = field(repr=False)
     gauge: str
+
+    @property
+    def ratio(self) -> Tensor:
+        return self.log_ratio.exp()
+
+    @property
+    def low(self) -> Tensor:
+        return self.log_low.exp()
+
+    @property
+    def centred(self) -> Tensor:
+        return self.log_centred.exp()
+
+    @property
+    def high(self) -> Tensor:
+        return self.log_high.exp()
 
 
 def has_eta_ratio(d: CoefficientDynamics) -> bool:
@@ -56,35 +78,45 @@ def eta_ratio(d: CoefficientDynamics) -> EtaRatio:
     scores = replace(d, readout=Identity(), normalizer=NoNormalizer()).to(torch.float64)
     out = torch.full((4, d.heads, d.time), torch.nan, dtype=torch.float64, device=d.device)
     sink = d.normalizer.sink.to(torch.float64).expand(d.heads) if isinstance(d.normalizer, RowSumSink) else None
-    before: tuple[Tensor, Tensor, Tensor] | None = None  # the previous block's last row: log phi, support, log eta
+    before: tuple[Tensor, ...] | None = None  # the previous block's last row: log phi, support, peak, rest
     for block in RowTiles(scores):
         heads = slice(block.heads.start, block.heads.stop)
         wide = (block.first, d.time - block.last)
         log_phi = torch.nn.functional.pad(d.readout.log(block.coefficients[0]), wide)
         seen = torch.nn.functional.pad(block.mask[0], wide).expand(log_phi.shape)
-        log_eta = torch.where(seen, log_phi, -torch.inf).logsumexp(-1)
-        if sink is not None:
-            log_eta = torch.where(seen.any(-1), torch.logaddexp(log_eta, sink[heads, None]), log_eta)
-        if block.lo > 0 and before is not None:
-            earlier = before
-        else:
-            earlier = (log_phi[:, :1], torch.zeros_like(seen[:, :1]), torch.full_like(log_eta[:, :1], torch.nan))
-        rows = (log_phi, seen, log_eta)
+        rows = (log_phi, seen, *_log_eta(log_phi, seen, None if sink is None else sink[heads]))
+        none = (log_phi[:, :1], torch.zeros_like(seen[:, :1]), rows[2][:, :1], rows[3][:, :1])  # sees nothing
+        earlier = before if block.lo > 0 and before is not None else none
         last = tuple(torch.cat([e, r[:, :-1]], 1) for e, r in zip(earlier, rows, strict=True))
-        out[:, heads, block.lo : block.hi] = _ratios(last, rows, free)
-        before = (log_phi[:, -1:], seen[:, -1:], log_eta[:, -1:])
+        out[:, heads, block.lo : block.hi] = _log_ratios(last, rows, free)
+        before = tuple(row[:, -1:] for row in rows)
     return EtaRatio(out[0], out[1], out[2], out[3], GAUGE if free else NO_GAUGE)
 
 
-def _ratios(last: tuple[Tensor, ...], here: tuple[Tensor, ...], free: bool) -> Tensor:
-    """(4, heads, rows): ratio, low, centred, high of consecutive rows."""
+def _log_eta(log_phi: Tensor, seen: Tensor, sink: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The largest log phi of each row, and log eta less that: (heads, rows); log_phi (heads, rows, tokens)."""
+    live = torch.where(seen, log_phi, -torch.inf)
+    peak = live.amax(-1)
+    if sink is not None:
+        peak = torch.maximum(peak, sink[:, None])
+    peak = torch.where(seen.any(-1), peak, 0)
+    total = (live - peak[..., None]).exp().sum(-1)
+    return peak, (total if sink is None else total + (sink[:, None] - peak).exp()).log()
+
+
+def _log_ratios(last: tuple[Tensor, ...], here: tuple[Tensor, ...], free: bool) -> Tensor:
+    """(4, heads, rows): logarithms of ratio, low, centred, high of consecutive rows."""
     both = last[1] & here[1]  # keys in the support of both rows
-    log_ratio = torch.where(both.any(-1), last[2] - here[2], torch.nan)
+    rest = torch.where(both.any(-1), last[3] - here[3], torch.nan)
+    log_ratio = rest + (last[2] - here[2])
     if not free:
-        return log_ratio.exp().expand(4, *log_ratio.shape)
-    # an origin on key m multiplies the ratio by exp(score_im - score_{i-1,m}); where no origin is moved, by 1
-    shift = torch.where(both, here[0] - last[0], 0.0)
+        return log_ratio.expand(4, *log_ratio.shape)
+    # an origin on key m takes score_im off the peak of row i, and score_{i-1,m} off that of row i - 1
+    own = (last[2][..., None] - last[0]) - (here[2][..., None] - here[0])
     count = both.sum(-1).clamp(min=1)
-    moved = torch.stack([torch.zeros_like(log_ratio), shift.amin(-1).clamp(max=0), shift.sum(-1) / count,
-                         shift.amax(-1).clamp(min=0)])  # fmt: skip
-    return (log_ratio + moved).exp()
+    low, high = (torch.where(both, own, x) for x in (torch.inf, -torch.inf))
+    centred = torch.where(both, own, 0).sum(-1) / count
+    return torch.stack(
+        [log_ratio, torch.minimum(low.amin(-1) + rest, log_ratio), centred + rest,
+         torch.maximum(high.amax(-1) + rest, log_ratio)]
+    )  # fmt: skip

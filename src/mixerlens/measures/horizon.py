@@ -85,7 +85,7 @@ def horizon(mixer: Any, *, sequence: int = 0, of: Spectrum | None = None) -> Hor
     distance = moment / mass  # 0 / 0 is NaN: a row without mass
     total = by_lag.sum(-1, keepdim=True)
     cumulative = (by_lag.cumsum(-1) / total).clamp(max=1)
-    slowest = (of or spectrum(d, keep=1)).slowest
+    log_slowest = (of or spectrum(d, keep=1)).log_slowest
     return Horizon(
         mean_distance=distance,
         mean=distance.nanmean(-1),
@@ -93,17 +93,16 @@ def horizon(mixer: Any, *, sequence: int = 0, of: Spectrum | None = None) -> Hor
         cumulative=cumulative,
         effective_context=_first_reaching(by_lag, 0.9),
         half_life_measured=_first_reaching(by_lag, 0.5),
-        half_life_spectrum=half_life(slowest),
+        half_life_spectrum=half_life(log_slowest),
         uniform=(uniform.cumsum(-1) / uniform.sum()).clamp(max=1),
         uniform_mean=float(uniform_moment),
         causal=d.support.causal,
     )
 
 
-def half_life(radius: Tensor) -> Tensor:
+def half_life(log_radius: Tensor) -> Tensor:
     """ln(1/2) / ln r in tokens: infinite for r >= 1, 0 for r = 0, NaN kept."""
-    life = math.log(0.5) / radius.log()
-    return torch.where(radius >= 1, torch.inf, life)
+    return torch.where(log_radius >= 0, torch.inf, math.log(0.5) / log_radius)
 
 
 def curve_lags(count: int, most: int) -> list[int]:

@@ -31,6 +31,8 @@ class Spectrum(Record):
         that this is a subset of the tokens; every other field is computed on all of them.
     slowest: largest |eigenvalue| of each token, (heads, tokens | 1); NaN where a row has no predecessor or is padding.
     radius_quantiles: of |eigenvalue| over tokens and modes at ``levels``, (heads, levels).
+    log_slowest, log_radius_quantiles: natural logarithms of both. With a ratio folded in these are exact where the
+        numbers themselves are infinite or 0 because floats do not reach.
     ratio, gauge_low, gauge_high, gauge_centred: (heads, tokens), for "eta_ratio" only; see ``measures.eta``.
     """
 
@@ -40,6 +42,8 @@ class Spectrum(Record):
     sampled: bool
     slowest: Tensor = field(repr=False)
     radius_quantiles: Tensor
+    log_slowest: Tensor = field(repr=False)
+    log_radius_quantiles: Tensor = field(repr=False)
     convention: str
     eta: EtaRatio | None = None
     levels: tuple[float, ...] = QUANTILES
@@ -50,6 +54,11 @@ class Spectrum(Record):
         "slowest_quantiles": "Quantiles over tokens of the largest |eigenvalue|.",
         "ratio_quantiles": "Quantiles over tokens of eta_{i-1} / eta_i with the scores as computed.",
         "gauge_quantiles": "The same for the ends of the gauge range, and for keys centred on the mean of those seen.",
+        **{
+            f"log_{name}_quantiles": f"Natural logarithms of {name}_quantiles, which are null, or 0, where they are "
+            "beyond the range of floats."
+            for name in ("radius", "slowest", "ratio", "gauge")
+        },
     }
     units: ClassVar[dict[str, str]] = {
         "eigenvalues": "per token, [real, imaginary]",
@@ -57,6 +66,7 @@ class Spectrum(Record):
         "slowest_quantiles": "per token",
         "ratio_quantiles": "per token",
         "gauge_quantiles": "per token",
+        **dict.fromkeys((f"log_{name}_quantiles" for name in ("radius", "slowest", "ratio", "gauge")), "per token"),
     }
 
     @property
@@ -76,7 +86,7 @@ class Spectrum(Record):
         return None if self.eta is None else self.eta.centred
 
     def to_json(self, eigenvalues: bool = False) -> dict[str, Any]:
-        """Quantiles a head; the kept eigenvalues too if asked for."""
+        """Quantiles a head, with a ratio folded in their logarithms too; the kept eigenvalues if asked for."""
         numbers: dict[str, Any] = {
             "kind": self.kind,
             "convention": self.convention,
@@ -85,9 +95,14 @@ class Spectrum(Record):
             "slowest_quantiles": quantiles(self.slowest, self.levels),
         }
         if self.eta is not None:
-            numbers["ratio_quantiles"] = quantiles(self.eta.ratio, self.levels)
-            ends = {"low": self.eta.low, "centred": self.eta.centred, "high": self.eta.high}
-            numbers["gauge_quantiles"] = {name: quantiles(x, self.levels) for name, x in ends.items()}
+            ratio = quantiles(self.eta.log_ratio, self.levels)
+            ends = {"low": self.eta.log_low, "centred": self.eta.log_centred, "high": self.eta.log_high}
+            gauge = {name: quantiles(x, self.levels) for name, x in ends.items()}
+            numbers["ratio_quantiles"] = ratio.exp()
+            numbers["gauge_quantiles"] = {name: x.exp() for name, x in gauge.items()}
+            numbers["log_radius_quantiles"] = self.log_radius_quantiles
+            numbers["log_slowest_quantiles"] = quantiles(self.log_slowest, self.levels)
+            numbers["log_ratio_quantiles"], numbers["log_gauge_quantiles"] = ratio, gauge
             numbers["gauge"] = self.eta.gauge
         if eigenvalues:
             numbers |= {"tokens": self.tokens, "sampled": self.sampled, "eigenvalues": self.eigenvalues}
@@ -105,43 +120,55 @@ def spectrum(mixer: Any, *, sequence: int = 0, keep: int | None = 128) -> Spectr
     eta = eta_ratio(d) if has_eta_ratio(d) else None
     alive = _tokens_that_count(d)
     groups = head_groups(d.heads, 4 * d.time * d.dim)
-    parts = [_of_heads(d, group, None if eta is None else eta.ratio[group], alive, keep) for group in groups]
-    tokens, sampled = parts[0][3], parts[0][4]
+    parts = [_of_heads(d, group, None if eta is None else eta.log_ratio[group], alive, keep) for group in groups]
+    tokens, sampled = parts[0][1:3]
+    radii, logs = ([torch.cat(part) for part in zip(*(p[k] for p in parts), strict=True)] for k in (3, 4))
     bidirectional = not d.support.causal
     return Spectrum(
         kind="evolution" if eta is None else "eta_ratio",
         eigenvalues=torch.cat([p[0] for p in parts]),
         tokens=tokens,
         sampled=sampled,
-        slowest=torch.cat([p[1] for p in parts]),
-        radius_quantiles=torch.cat([p[2] for p in parts]),
+        slowest=radii[0],
+        radius_quantiles=radii[1],
+        log_slowest=logs[0],
+        log_radius_quantiles=logs[1],
         convention=BIDIRECTIONAL if bidirectional else AS_IS if eta is None else FOLDED,
         eta=eta,
     )
 
 
 def _of_heads(
-    d: CoefficientDynamics, group: list[int], ratio: Tensor | None, alive: Tensor, keep: int | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, bool]:
-    """Eigenvalues kept, slowest radius, radius quantiles, kept tokens, whether they are a subset."""
+    d: CoefficientDynamics, group: list[int], log_ratio: Tensor | None, alive: Tensor, keep: int | None
+) -> tuple[Tensor, Tensor, bool, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Eigenvalues kept, kept tokens, whether they are a subset; slowest radius and quantiles, and their logarithms."""
     values = d.evolution.take_heads(group, d.heads).eigenvalues()
     values = values[0].transpose(0, 1)  # (heads | 1, tokens | 1, modes)
     values = values.expand(len(group), -1, -1)
-    if ratio is not None:
-        values = ratio[..., None] * values
+    radius = values.abs()
+    log_radius = radius.log()
+    if log_ratio is not None:
+        log_radius = log_ratio[..., None] + log_radius
+        radius, values = log_radius.exp(), _times(log_ratio.exp()[..., None], values)
     varies = values.shape[1] > 1
     if varies:
-        values = torch.where(alive[None, :, None], values, complex(torch.nan))
-    radius = values.abs()
-    slowest = radius.amax(-1)
-    radius_quantiles = quantiles(radius.flatten(-2))
-    if not varies:
-        return values.clone(), slowest, radius_quantiles, torch.zeros(1, dtype=torch.long), False
-    known = (alive & ~radius[0].isnan().any(-1)).nonzero().flatten()
-    sampled = keep is not None and len(known) > keep
-    if sampled:
-        known = known[torch.linspace(0, len(known) - 1, keep).round().long()]
-    return values[:, known].clone(), slowest, radius_quantiles, known, sampled
+        dead = ~alive[None, :, None]
+        values = values.masked_fill(dead, complex(torch.nan))
+        radius, log_radius = (x.masked_fill(dead, torch.nan) for x in (radius, log_radius))
+    known, sampled = torch.zeros(1, dtype=torch.long), False
+    if varies:
+        known = (alive & ~radius[0].isnan().any(-1)).nonzero().flatten()
+        sampled = keep is not None and len(known) > keep
+        if sampled:
+            known = known[torch.linspace(0, len(known) - 1, keep).round().long()]
+    size, log_size = ((x.amax(-1), quantiles(x.flatten(-2))) for x in (radius, log_radius))
+    return values[:, known].clone(), known, sampled, size, log_size
+
+
+def _times(ratio: Tensor, values: Tensor) -> Tensor:
+    """ratio values, where a part that is 0 stays 0 also under a ratio beyond the range of floats."""
+    parts = torch.view_as_real(values.resolve_conj() if values.is_complex() else values + 0j)
+    return torch.view_as_complex(torch.where(parts == 0, 0, ratio[..., None] * parts))
 
 
 def _tokens_that_count(d: CoefficientDynamics) -> Tensor:

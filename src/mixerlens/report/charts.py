@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixerlens.measures import Horizon, Spectrum
 from mixerlens.measures.record import plain
+from mixerlens.report.words import LOG_RANGE
 
 POINTS = 400
 
@@ -17,7 +18,9 @@ def step_series(s: Spectrum, head: int, time: int, unit: str) -> tuple[dict[str,
     if s.eta is not None:
         values = {"value": s.eta.ratio[head], "low": s.eta.low[head], "high": s.eta.high[head]}
         series, every = _thinned(values, time, unit)
-        caption = f"η before / η now ({every}, scores as computed; line at 1). Band: gauge range, {s.eta.gauge}."
+        beyond = int((s.eta.log_ratio[head].abs() > LOG_RANGE).sum())
+        lost = f"; {beyond} lie beyond e^±{LOG_RANGE:.0f} and have no dot" if beyond else ""
+        caption = f"η before / η now ({every}, scores as computed; line at 1{lost}). Band: gauge range, {s.eta.gauge}."
         return series | {"through": [1.0], "axis": f"η ratio over {unit}s", "label": f"η ratio over {unit}s."}, caption
     if s.slowest.shape[1] == 1:
         return None, None

@@ -14,7 +14,7 @@ from mixerlens.measures.horizon import curve_lags
 from mixerlens.measures.record import plain, quantiles
 from mixerlens.report.charts import distance_series, step_series
 from mixerlens.report.maps import Pooled, is_signed, levels, thumbnail
-from mixerlens.report.words import count, glossary, number
+from mixerlens.report.words import count, glossary, number, power
 
 CURVE_POINTS = 140
 CONVENTION = "by convention"  # what depends on the gauge
@@ -126,7 +126,7 @@ def _band(spectral: list[float], unit: str) -> str:
 
 def _facts(measured: Measured, head: int, shown: int, spectral: list[float], unit: str) -> list[Fact]:
     h, s = measured.horizon, measured.spectrum
-    low, middle, high = (number(x) for x in quantiles(_radii(s, head), (0.05, 0.5, 0.95)).tolist())
+    low, middle, high = (power(x) for x in quantiles(s.log_slowest[head], (0.05, 0.5, 0.95)).tolist())
     gauge = CONVENTION if s.eta is not None else ""
     facts = [
         Fact("Mean distance", f"{number(float(h.mean[head]))} (uniform {number(h.uniform_mean)})", "Mean distance"),
@@ -136,8 +136,9 @@ def _facts(measured: Measured, head: int, shown: int, spectral: list[float], uni
         Fact("Slowest |λ|", middle if low == high else f"{middle} ({low} – {high})", "Spectrum", gauge),
     ]
     if s.eta is not None:
-        ends = [quantiles(x[head], (0.5,)).tolist()[0] for x in (s.eta.low, s.eta.centred, s.eta.high)]
-        text = f"{number(ends[0])} – {number(ends[2])}; centred {number(ends[1])}"
+        ends = (s.eta.log_low, s.eta.log_centred, s.eta.log_high)
+        low, middle, high = (power(quantiles(x[head], (0.5,)).tolist()[0]) for x in ends)
+        text = f"{low} – {high}; centred {middle}"
         facts.append(Fact("Gauge range of the η ratio", text, "η ratio (softmax)"))
     rank = measured.rank
     if rank is None:
@@ -150,10 +151,6 @@ def _facts(measured: Measured, head: int, shown: int, spectral: list[float], uni
         facts.append(Fact("State by design, a value channel", by_design, "State by design"))
     words = glossary(unit)
     return [replace(f, help=words[f.help]) for f in facts]
-
-
-def _radii(s: Spectrum, head: int) -> Tensor:
-    return s.slowest[head]
 
 
 def _rank_text(rank: StateRank | None, shown: int, tolerance: int) -> str:

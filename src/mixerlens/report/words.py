@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
+LOG_RANGE = 708.0  # e^x is a normal float for x up to it, either way
 SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣"}
 # what has no glyph of its own or acts on its neighbours: controls, format and bidi marks, surrogates, separators
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
@@ -46,6 +48,13 @@ def number(value: float | int | None, digits: int = 3) -> str:
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
     text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def power(log: float, number: Callable[[float], str] = number) -> str:
+    """e^log as a number in words, and as a power of e where floats do not reach: "e^120\u202f000"."""
+    if math.isinf(log) or math.isnan(log) or abs(log) < LOG_RANGE:
+        return number(math.exp(log))
+    return f"e^{number(log)}"
 
 
 def count(value: float, unit: str) -> str:
