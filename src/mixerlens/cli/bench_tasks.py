@@ -180,7 +180,7 @@ def _show(summary: Summary) -> None:
         show(shown)
     for spec in summary.specs:
         if (cell := next((each for each in summary.cells if each.spec == spec), None)) is not None:
-            grows = f"{cell.grows_bytes or 0:,} bytes more to keep with every token"
+            grows = f"a state that grows by {cell.grows_bytes or 0:,} bytes a token"
             state = grows if cell.state_bytes is None else f"a state of {cell.state_bytes:,} bytes"
             show(f"{spec}: {cell.parameters:,} parameters on {cell.task}, {state}")
     for cell in summary.cells:
