@@ -29,7 +29,7 @@ TABLES: dict[str, tuple[str, tuple[int, ...]]] = {
     SECOND: ("The best of either, trained fully", (2, 3)),
     FINAL: ("The best candidate and the best families, on fresh seeds", (11, 12, 13, 14, 15)),
 }
-GET = Callable[[Cell], Mapping[str, Any] | None]
+Get = Callable[[Cell], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ LOOKS: dict[str, dict[str, int]] = {  # at validation examples, and test example
 SHARED = replace(PRINCIPLES["quick"], features=WIDTH, lr=1e-2, tasks=TASKS)
 
 
-def follow(table: str) -> Callable[[str, Sequence[int], GET], list[Cell]]:
+def follow(table: str) -> Callable[[str, Sequence[int], Get], list[Cell]]:
     """The cells of a rung, as `study.Table` asks for them.
 
     Raises InputError for seeds that are not the rung's own: fresh seeds are fresh because no choice has seen them.
     """
 
-    def cells(scale: str, seeds: Sequence[int], get: GET) -> list[Cell]:
+    def cells(scale: str, seeds: Sequence[int], get: Get) -> list[Cell]:
         if tuple(seeds) != TABLES[table][1]:
             own = ", ".join(map(str, TABLES[table][1]))
             raise InputError(f"the seeds of {table} are {own}: which ones choose and which ones judge is fixed")
@@ -77,7 +77,7 @@ def follow(table: str) -> Callable[[str, Sequence[int], GET], list[Cell]]:
     return cells
 
 
-def _cells(table: str, scale: str, get: GET) -> list[Cell]:
+def _cells(table: str, scale: str, get: Get) -> list[Cell]:
     entrants = _entrants(table, scale, get)
     return [
         _cell(table, scale, data, name, spec, seed)
@@ -96,7 +96,7 @@ def _cell(table: str, scale: str, data: str, name: str, spec: MixerSpec | None, 
     return cell_of(table, data, config)
 
 
-def _entrants(table: str, scale: str, get: GET) -> list[tuple[str, MixerSpec | None]]:
+def _entrants(table: str, scale: str, get: Get) -> list[tuple[str, MixerSpec | None]]:
     """A rung's mixers, families first; without a specification where the rung before is not finished."""
     drawn, sizes = draw(SCALES[scale].candidates, DRAW).specs, SCALES[scale]
     every = families() | drawn
@@ -114,7 +114,7 @@ def _entrants(table: str, scale: str, get: GET) -> list[tuple[str, MixerSpec | N
     return chosen
 
 
-def scores(cells: Sequence[Cell], get: GET) -> dict[str, list[float]] | None:
+def scores(cells: Sequence[Cell], get: Get) -> dict[str, list[float]] | None:
     """Of every mixer, a seed each in their order; None unless every cell is stored."""
     runs: dict[str, dict[int, dict[str, tuple[float, float]]]] = {}
     for cell in cells:
