@@ -56,8 +56,10 @@ def test_every_entry(name, time):
     assert error(linear.dense(mixer), oracle_coefficients(mixer)) < 1e-12
 
 
+@pytest.mark.parametrize("grown", [bands.GROWN, 0.0])  # a band's merging in float32, and in float64
 @pytest.mark.parametrize(("correlated", "beta"), [(0.0, 1.0), (3.0, 1.99), (1.0, 1.999)])
-def test_single_precision(correlated, beta):
+def test_single_precision(correlated, beta, grown, monkeypatch):
+    monkeypatch.setattr(bands, "GROWN", grown)
     torch.manual_seed(0)
     time = 2 * BAND + 7
     query, key = torch.randn(1, time, 1, 16) / 4, normalize(torch.randn(1, time, 1, 16) + correlated, dim=-1)

@@ -25,7 +25,8 @@ def own(query: Tensor, impulse: Tensor, direction: Tensor, *gates: Tensor) -> bo
     given = (query, impulse, direction, *gates)
     if any(x.is_complex() or (x.requires_grad and torch.is_grad_enabled()) for x in given):
         return False
-    return impulse.shape == direction.shape and bool((impulse == direction).all())
+    kind = torch.promote_types(impulse.dtype, direction.dtype)
+    return torch.equal(impulse.to(kind), direction.to(kind))
 
 
 def erased(decay: Tensor | None, query: Tensor, direction: Tensor, strength: Tensor) -> Factors:
@@ -41,8 +42,8 @@ def erased(decay: Tensor | None, query: Tensor, direction: Tensor, strength: Ten
     for lo in range(0, count, each):
         part = slice(lo, lo + each)
         chain = ScalarChain(decays[0][part].double()) if decays else StillChain()
-        q, w, c = (x[part].double() for x in (query, direction, strength))
-        _close(chain, q, w, c, solved[part], states[part])
+        rows = torch.cat([query[part].double(), direction[part].double()], 1)
+        _close(chain, rows, strength[part].double(), solved[part], states[part])
     solved, states = solved.unflatten(0, lead), states.unflatten(0, lead)
     intra, inject, emit, carry = (
         x[..., rows, :] for x in (solved, states) for rows in (slice(size), slice(size, None))
@@ -50,17 +51,16 @@ def erased(decay: Tensor | None, query: Tensor, direction: Tensor, strength: Ten
     return Factors(intra, emit, inject.mT, Matrix(carry))
 
 
-def _close(
-    chain: ScalarChain | StillChain, query: Tensor, direction: Tensor, strength: Tensor, solved: Tensor, states: Tensor
-) -> None:
-    """intra above inject^T, (n, chunk + dim, chunk), and emit above carry, (n, chunk + dim, dim)."""
-    size, strength = query.shape[1], strength.unsqueeze(-1)
-    reads, overlaps = query @ direction.mT, direction @ direction.mT
+def _close(chain: ScalarChain | StillChain, rows: Tensor, strength: Tensor, solved: Tensor, states: Tensor) -> None:
+    """intra above inject^T, (n, chunk + dim, chunk), and emit above carry, (n, chunk + dim, dim), from the queries
+    above the directions, rows (n, 2 chunk, dim)."""
+    size, strength = strength.shape[1], strength.unsqueeze(-1)
+    query, direction = rows[:, :size], rows[:, size:]
+    reads, overlaps = (rows @ direction.mT).split(size, 1)
     chain.weigh_(reads, overlaps)
-    torch.cat([reads, chain.leave(direction).mT], 1, out=solved)
-    torch.linalg.solve_triangular(
-        overlaps.mul_(strength), solved, upper=False, left=False, unitriangular=True, out=solved
-    )
-    states[:, :size], states[:, size:] = chain.read(query), 0
+    solved[:, :size], solved[:, size:] = reads, chain.leave(direction).mT
+    system = overlaps * strength
+    torch.linalg.solve_triangular(system, solved, upper=False, left=False, unitriangular=True, out=solved)
+    torch.bmm(solved, chain.enter(direction) * -strength, out=states)
+    states[:, :size].add_(chain.read(query))
     states[:, size:].diagonal(dim1=1, dim2=2).add_(chain.last)
-    torch.baddbmm(states, solved, chain.enter(direction) * strength, alpha=-1, out=states)

@@ -6,7 +6,8 @@ P and injects I as columns,
     alpha[band, earlier] = E Z,   Z <- [P Z, I]
 
 so each entry is written once, where it stays, by wide products, and the past is carried once a band. A band itself
-grows from chunks by merging neighbours. All that travels is float64; what alpha is multiplied from is cast.
+grows from chunks by merging neighbours. What travels from band to band is float64; in a band, where rows and columns
+meet three maps at most, they are of alpha's own precision unless the maps let them grow.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ CHUNKS = 8  # a band at most, a power of two: the more, the longer the merging a
 WORTH = 2**15  # numbers of a head's states over all tokens: below, a head's own calls cost more than its bands save
 BANDS = 4  # side by side at most
 LARGE = 2.0**40  # entries of a state from which on products with the smallest rows would lose digits
+GROWN = 2.0**8  # norm of a run's maps, below for maps that let nothing grow: from here on small rows might lose digits
 
 
 def fits(m: Mixer) -> bool:
@@ -51,7 +53,9 @@ def write(m: Mixer, out: Tensor) -> None:
     for head in range(d.heads):  # one head's generators stay near
         own = _Head(d, rows, head)
         for run in _runs(d.time, size):
-            tiles = own.tiles(run)
+            tiles = own.tiles(run, m.coefficient_dtype)
+            if m.coefficient_dtype != torch.float64 and not _mild(tiles):
+                tiles = own.tiles(run, torch.float64)
             for batch in range(d.batch):
                 _write(run, tuple(x[batch] for x in tiles), past[batch], out[batch, head])
 
@@ -87,70 +91,77 @@ class _Head:
 
     def __init__(self, d: CoefficientDynamics, rows: Tensor | None, head: int) -> None:
         def own(x: Tensor) -> Tensor:
-            return take_heads(x, [head], d.heads)
+            return take_heads(x, [head], d.heads).contiguous()
 
         self.dynamics = d
         self.query, self.key = own(d.query), own(d.key)
-        self.evolution = d.evolution.take_heads([head], d.heads)
+        self.evolution = d.evolution.map(own)
         self.scaling = None if d.scaling is None else own(d.scaling)
         self.rows = None if rows is None else rows[:, min(head, rows.shape[1] - 1), :, 0].expand(d.batch, -1)
 
-    def tiles(self, run: _Run) -> tuple[Tensor, ...]:
-        """intra, emit, inject^T and carry in float64: (batch, chunks, ...), with scaling and row factors."""
+    def tiles(self, run: _Run, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """intra, emit and inject^T, with scaling and row factors, and carry in float64: (batch, chunks, ...)."""
         d, count = self.dynamics, run.bands * run.chunks
 
         def windows(x: Tensor) -> Tensor:
             return tile(fold(x, d.batch, run.lo, run.size, count), 0, run.size)
 
-        query, key = windows(self.query).double(), windows(self.key)
+        query, key = windows(self.query).to(dtype), windows(self.key)
         f = self.evolution.fold(d.batch, run.lo, run.size, count).factors(query, key, 0, run.size)
         assert isinstance(f.carry, Matrix)
         intra, emit, inject = f.intra, f.emit, f.inject.mT
         if self.scaling is not None:
             b = windows(self.scaling).unsqueeze(-2)
-            intra, inject = intra * b, inject * b
+            intra, inject = ((x * b).to(dtype) for x in (intra, inject))
         if self.rows is not None:
             rows = self.rows[:, run.lo : run.hi].reshape(-1, 1, run.size, 1)
-            intra, emit = intra * rows, emit * rows
+            intra, emit = ((x * rows).to(dtype) for x in (intra, emit))
         return tuple(
             x[:, 0].expand(d.batch * count, -1, -1).unflatten(0, (d.batch, count))
             for x in (intra, emit, inject, f.carry.matrix)
         )
 
 
+def _mild(tiles: tuple[Tensor, ...]) -> bool:
+    """Whether what a band carries stays within the range of float32."""
+    *_, inject, carry = tiles
+    norm = torch.linalg.vector_norm
+    return float(norm(inject)) < LARGE and float(norm(carry)) < GROWN
+
+
 def _write(run: _Run, tiles: tuple[Tensor, ...], past: Tensor, out: Tensor) -> None:
     """The run's rows of alpha, out (time, time), from its chunks and ``past``, what is left of all before in the
     columns (dim, time); then these are left too."""
-    emit, carry = _merged(run, tiles, past, out)
-    for k, (rows, through) in enumerate(zip(emit, carry, strict=True)):
-        lo = run.lo + k * run.chunks * run.size
+    lo = run.lo
+    for rows, columns, through in zip(*_merged(run, tiles, out), strict=True):
+        hi = lo + len(rows)
         if lo:
             left, right = _cast(rows, past[:, :lo], out.dtype)
-            torch.mm(left, right, out=out[lo : lo + len(rows), :lo])
-        if lo + len(rows) < len(out):
-            past[:, :lo] = through @ past[:, :lo]
+            torch.mm(left, right, out=out[lo:hi, :lo])
+        if hi < len(out):
+            past[:, :lo], past[:, lo:hi] = through @ past[:, :lo], columns
+        lo = hi
 
 
-def _merged(run: _Run, tiles: tuple[Tensor, ...], past: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+def _merged(run: _Run, tiles: tuple[Tensor, ...], out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Write the bands' own triangles from their chunks: intra (chunks, size, size), emit (chunks, size, dim), inject
-    (chunks, dim, size), carry (chunks, dim, dim). emit (bands, rows, dim) and carry of the bands as wholes; what each
-    of them leaves is in its columns of ``past``."""
+    (chunks, dim, size), carry (chunks, dim, dim). emit (bands, rows, dim), inject (bands, dim, rows) and carry (bands,
+    dim, dim) of the bands as wholes."""
     intra, emit, inject, carry = tiles
     size, dim = emit.shape[1:]
     _squares(out, run.lo, 0, size, size, len(intra)).copy_(intra)
-    columns = past[:, run.lo : run.hi]
-    columns.unflatten(1, (-1, size)).copy_(inject.transpose(0, 1))
-    emit = emit.reshape(-1, dim)
     while len(carry) > run.bands:
         earlier, later = carry[0::2], carry[1::2]
-        below = emit.view(-1, 2, size, dim)[:, 1]
-        before = columns.unflatten(1, (-1, 2, size))[:, :, 0].transpose(0, 1)
+        below, before = emit[1::2], inject[0::2]
         torch.bmm(*_cast(below, before, out.dtype), out=_squares(out, run.lo, size, size, 2 * size, len(later)))
-        below.copy_(torch.bmm(below, earlier))
-        before.copy_(torch.bmm(later, before))
-        carry = torch.bmm(later, earlier)
+        emit, rows = emit.new_empty(len(later), 2, size, dim), emit
+        inject, columns = inject.new_empty(len(later), dim, 2, size), inject
+        emit[:, 0], inject[:, :, 1] = rows[0::2], columns[1::2]
+        torch.bmm(below, earlier.to(emit.dtype), out=emit[:, 1])
+        torch.bmm(later.to(inject.dtype), before, out=inject[:, :, 0])
+        emit, inject, carry = emit.flatten(1, 2), inject.flatten(2), torch.bmm(later, earlier)
         size *= 2
-    return emit.view(run.bands, -1, dim), carry
+    return emit, inject, carry
 
 
 def _squares(out: Tensor, lo: int, below: int, size: int, step: int, count: int) -> Tensor:
