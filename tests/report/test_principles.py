@@ -31,6 +31,18 @@ def test_every_measure_has_a_panel_and_all_but_one_a_figure():
     assert "all heads" in part([("mamba", 3, 4)]).note
 
 
+def test_a_figure_that_is_not_there_says_why_and_a_cut_is_named_where_there_is_one():
+    found = part([("s4d", 3, 4)], words=None)
+    (scaling,) = (panel for panel in found.panels if panel.name == "scaling")
+    assert scaling.caption == "" and "q.k is one product" in scaling.absent and "scaling" not in found.pictures
+    assert all(not panel.absent for panel in found.panels if panel.name != "scaling")
+    page = report.build(trace([("s4d", 3, 4)], 40), None)
+    assert page.count("No figure: q.k is one product") == 1
+    assert "first" not in found.note and "last" not in found.note
+    long = part([("mamba", 2, 4)], time=300)
+    assert "state ranks on the first 256 and changes of order on the last 256 of them" in long.note
+
+
 def test_figures_show_what_was_measured_of_the_shown_heads():
     made = trace(LAYERS, 40, ["In"])
     found, data = part(), gather(made, certificate())

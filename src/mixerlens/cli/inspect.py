@@ -75,9 +75,17 @@ def _sizes(lens: Lens, layers: list[int] | None) -> dict[str, dict[str, Any]]:
 
 
 def _state(dynamics: Mixer, width: int) -> int | str | None:
-    """A readout that is not linear may still have a finite recurrence: a polynomial one carries monomials."""
+    """A readout that is not linear may still have a finite recurrence: a polynomial one carries monomials, and a window
+    of W tokens, whatever the readout, the keys and values of the W - 1 before."""
     from ..design.lifting import finite, lifted_dim
 
+    windows = [d.support.window for d, _ in dynamics.terms]
+    if dynamics.causal and all(windows):
+        kept = (window - 1 for window in windows if window)
+        return sum(
+            many * (d.dim * (2 if d.dtype.is_complex else 1) + width)
+            for many, (d, _) in zip(kept, dynamics.terms, strict=True)
+        )
     if dynamics.recurrent:
         dim = dynamics.dim
     elif all(d.support.recurrent and finite(d.readout, d.dim) for d, _ in dynamics.terms):

@@ -16,7 +16,7 @@ from .options import Json, Output, Run
 from .output import plain, print_json, progress, show, table, to_json_text
 
 if TYPE_CHECKING:
-    from ..principles.model import ModelPrinciples
+    from ..principles.model import MixerPrinciples, ModelPrinciples
 
 SPECIFICATIONS = (".yaml", ".yml", ".toml", ".json")
 
@@ -94,7 +94,13 @@ def _measured(run: Run, heads: int | None, which: list[str] | None, display: Any
         return of_family(run.model, length=run.length or LENGTH, **shared)
     from .forward import run_once
 
-    return of_model(run_once(run, display), **shared)
+    return of_model(run_once(run, display), note=_inputs(run), **shared)
+
+
+def _inputs(run: Run) -> str:
+    if run.file is not None:
+        return f"input {run.file}"
+    return "the text given" if run.text is not None else f"random inputs drawn with seed {run.seed}"
 
 
 def _refuse_inputs(run: Run, what: str) -> None:
@@ -117,11 +123,8 @@ def _show(found: ModelPrinciples) -> None:
     from ..report.grid import Pieces
     from ..report.words import count
 
-    show(
-        Text(
-            f"principles of {plain(found.source)} on {count(found.tokens, found.unit)}: lowest to highest of the heads"
-        )
-    )
+    many = count(found.tokens, found.unit)
+    show(Text(f"principles of {plain(found.source)} on {many}: lowest to highest of the heads"))
     if found.note:
         show(Text(f"{plain(found.note)}.", style="dim"))
     names = list(dict.fromkeys(name for m in found for name in (*m.report.records, *m.report.refused)))
@@ -131,11 +134,19 @@ def _show(found: ModelPrinciples) -> None:
         shown = table(title, "layer", "mixer", "value", "meaning", right=("layer",))
         for m in found:
             value, meaning = of(name, m)
-            where = Pieces.after(plain(inside_its_layer(m.path)), ".")
+            where = Pieces.after(plain(_name(m)), ".")
             shown.add_row(str(m.layer), where, value.replace("; ", "\n"), meaning)
         show("", shown)
         if records:
             _truth(name, records[0], found)
+
+
+def _name(mixer: MixerPrinciples) -> str:
+    """Of a mixer of one's own its specification's name, else where it stands in its layer."""
+    if mixer.specification is not None:
+        _, several, part = mixer.path.rpartition(", part ")
+        return mixer.specification + several + part if several else mixer.specification
+    return mixer.path if mixer.kind in ("specification", "family") else inside_its_layer(mixer.path)
 
 
 def _truth(name: str, record: Any, found: ModelPrinciples) -> None:

@@ -27,9 +27,8 @@ from mixerlens.measures.parts import dynamics_of, one_sequence
 from mixerlens.measures.record import QUANTILES, quantiles
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum
 from mixerlens.operator.apply import eta_of
-from mixerlens.principles.parts import spread_text
+from mixerlens.principles.parts import percent, spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
-from mixerlens.principles.retention import percent
 from mixerlens.shapes import spread, tile, wide
 
 PROBES = 4
@@ -300,6 +299,8 @@ def _record(
     middle = quantiles(ratio, (0.5,))[..., 0]
     if kind == "as it is":
         meaning = f"Nothing to fold: {reason or 'eta is 1'}."
+    elif bool(middle.isnan().all()):
+        meaning = "No token has one before it in its sequence, so there is no ratio to fold."
     else:
         meaning = (
             f"Folding multiplies the eigenvalues by {spread_text(middle)} at the middle token and enlarges them at "

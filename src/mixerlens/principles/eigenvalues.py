@@ -26,8 +26,9 @@ from mixerlens.measures.parts import dynamics_of, head_groups, one_sequence
 from mixerlens.measures.record import QUANTILES, quantiles
 from mixerlens.measures.spectrum import AS_IS, BIDIRECTIONAL, FOLDED
 from mixerlens.principles.dsf import Folded
+from mixerlens.principles.parts import percent
 from mixerlens.principles.record import Condition, Counterexample, Principle
-from mixerlens.principles.retention import COMMUTING, percent
+from mixerlens.principles.retention import COMMUTING
 
 NEAR = 0.05
 KINDS = ("near_one", "near_zero", "growing", "negative", "complex")
@@ -173,12 +174,15 @@ def eigenvalues(
 
 
 def _meaning(named: dict[str, Tensor], near: float, gauge: Tensor) -> str:
+    if all(bool(x.isnan().all()) for x in named.values()):
+        return "No token has one before it in its sequence, so there are no eigenvalues."
     told = ", ".join(f"{name.replace('_', ' ')} {percent(x)}" for name, x in named.items())
+    told = told.replace("near one", f"near one (within {near:g})")
     if not gauge.numel():
-        return f"Eigenvalues within {near:g}: {told}."
+        return f"Shares of the eigenvalues: {told}."
     computed, centred = (percent(gauge[:, 0, ENDS.index(end)]) for end in ("computed", "centred"))
     return (
-        f"Eigenvalues within {near:g}, scores as computed: {told}. Near one is {computed} as computed and {centred} "
+        f"Shares of the eigenvalues, scores as computed: {told}. Near one is {computed} as computed and {centred} "
         "with keys centred; adding a constant to all keys changes no coefficient, and these are no bounds over all."
     )
 

@@ -373,13 +373,15 @@ def _meaning(d: CoefficientDynamics, mass: Tensor, exponent: Tensor, between: Te
     told = f"The outputs of {d.time} tokens are at most G = {spread_text(mass[:, -1])} times the largest value; "
     if not looked:
         return f"{told}no A_t acts on any state, so none grows."
-    runs = (
-        f", {spread_text(between)} over the longest run that no gate cuts"
-        if bool(exponent.isinf().any()) and not bool(between.isnan().all())
-        else ""
-    )
+    erased, rates = exponent.isinf(), []
+    if bool((~erased).any()):
+        rates.append(f"at a rate of at most {spread_text(exponent[~erased])} a token")
+    if bool(erased.any()) and not bool(between.isnan().all()):
+        rates.append(f"at {spread_text(between)} over the longest run that no gate cuts")
+    gone = "" if not bool(erased.any()) else "is erased" + ("" if bool(erased.all()) else " in some heads")
+    grows = f"grows {', '.join(rates)} (natural logarithm, below 0 it fades)" if rates else ""
+    few = "" if looked == d.time - 1 else f" looked at (of {d.time - 1})"
     return (
-        f"{told}a state present at the first token grows by at most {spread_text(exponent)} a token{runs} (natural "
-        f"logarithm), and any by a factor of {spread_text(norm)} at one of the {looked} tokens looked at (of "
-        f"{d.time - 1})."
+        f"{told}a state present at the first token {' and '.join(x for x in (gone, grows) if x)}, and any by a factor "
+        f"of at most {spread_text(norm)} at one of the {looked} tokens{few}."
     )

@@ -17,6 +17,7 @@ from mixerlens.readout import Identity
 from mixerlens.shapes import spread
 
 MATRICES = 1 << 22  # numbers of the dense A_t that are held at once
+NO_NUMBER, NO_SHARE = "no number", "no share"  # what is said where no head has one
 
 
 def one_run(mixer: Any, sequence: int = 0) -> CoefficientDynamics:
@@ -98,7 +99,16 @@ def spread_text(values: Tensor, digits: int = 3, least: float = 0.0) -> str:
     values = torch.where(values.abs() <= least, 0, values)
     known = values[~values.isnan()].to(torch.float64)
     if not known.numel():
-        return "no number"
+        return NO_NUMBER
     low, high = float(known.min()), float(known.max())
     one, other = f"{low:.{digits}g}", f"{high:.{digits}g}"
     return one if one == other else f"{one} to {other}"
+
+
+def percent(shares: Tensor) -> str:
+    """Shares of all heads in whole percents: one, or the smallest to the largest."""
+    known = shares[~shares.isnan()]
+    if not known.numel():
+        return NO_SHARE
+    low, high = (f"{100 * float(x):.0f}" for x in (known.min(), known.max()))
+    return f"{low} %" if low == high else f"{low} to {high} %"

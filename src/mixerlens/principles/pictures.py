@@ -1,11 +1,11 @@
 """What a figure of each principle shows, as numbers: lines over a length, or dots a layer. Drawn elsewhere.
 
-Of the heads of a mixer a line shows the middle one at each place, and a band from the lowest to the highest.
+Of the heads of a mixer a line shows the median at each place, and a band from the lowest to the highest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,23 +13,26 @@ from torch import Tensor
 
 from mixerlens.measures.record import quantiles
 from mixerlens.principles.model import MixerPrinciples, ModelPrinciples
+from mixerlens.principles.position import NOTHING
 from mixerlens.principles.words import middle_tolerance
 
-LEAST = 1e-9  # what a logarithmic axis shows as its floor
+FEW = 12  # places on an axis up to which each has its tick and its mark
 
 
 @dataclass(frozen=True)
 class Axis:
-    """name: with its unit. log: logarithmic; at a lag of 0 too (log(1 + lag)) where ``from_zero``."""
+    """name: with its unit. log: logarithmic; at a lag of 0 too (log(1 + lag)) where ``from_zero``. whole: the least and
+    the most that is possible, all of which is shown."""
 
     name: str
     log: bool = False
     from_zero: bool = False
+    whole: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """One mixer: the middle of its heads, from the lowest to the highest, at each x; None where there is no number."""
+    """One mixer: the median of its heads, the lowest and the highest, at each x; None where there is no number."""
 
     layer: int
     kind: str
@@ -41,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """One line a mixer. reference: a dashed line with its name, or None."""
+    """One line a mixer. reference: a dotted line with its name, or None."""
 
     title: str
     across: Axis
@@ -68,7 +71,7 @@ def picture(name: str, found: ModelPrinciples) -> Lines | Dots | None:
         lines = tuple(line for m in mixers if (line := _line(m, *of(m.report[name]))) is not None)
         if not lines:
             return None
-        across = Axis(across.name.format(unit=found.unit), across.log, across.from_zero)
+        across = replace(across, name=across.name.format(unit=found.unit))
         return Lines(title, across, up, lines, reference and reference(lines))
     if name not in DOTS:
         return None
@@ -78,11 +81,23 @@ def picture(name: str, found: ModelPrinciples) -> Lines | Dots | None:
     return Dots(title, up, groups, tuple(columns)) if columns else None
 
 
+def missing(found: ModelPrinciples) -> dict[str, str]:
+    """Why a measure that was taken and has a figure elsewhere has none here, by its name."""
+    told = {}
+    for name in (*LINES, *DOTS):
+        records = [m.report[name] for m in found if name in m.report.records]
+        if records and picture(name, found) is None:
+            told[name] = "; ".join(dict.fromkeys(r.silent for r in records if r.silent)) or "no head has a number"
+    return told
+
+
 def _line(mixer: MixerPrinciples, x: Any, values: Tensor) -> Line | None:
     """values: (heads, x)."""
     if not len(x) or bool(values.isnan().all()):
         return None
-    low, middle, high = quantiles(values.to(torch.float64).T, (0.0, 0.5, 1.0)).unbind(-1)
+    values = values.to(torch.float64)
+    low, high = quantiles(values.T, (0.0, 1.0)).unbind(-1)
+    middle = values.nanquantile(0.5, 0)  # of two heads between them
     return Line(mixer.layer, mixer.kind, tuple(map(float, x)), *(_numbers(v) for v in (middle, low, high)))
 
 
@@ -120,19 +135,25 @@ def _proportional(lines: tuple[Line, ...]) -> tuple[str, tuple[float, ...], tupl
 
 
 def _one(lines: tuple[Line, ...]) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
-    return "1", _over(lines), (1.0, 1.0)
+    return "G = 1", _over(lines), (1.0, 1.0)
 
 
-TOKENS, SHARE = Axis("length T, {unit}s", log=True), Axis("share, 0 to 1")
+def _order(x: Tensor) -> Tensor:
+    return torch.where(x <= NOTHING, 0, x)
+
+
+TOKENS = Axis("length T, {unit}s", log=True)
 LINES: dict[str, Any] = {
-    "readout": ("State rank as the text grows", TOKENS, Axis("numbers a value channel", log=True), _ranks, _cap),
+    "readout": (
+        "State rank as the text grows", TOKENS, Axis("state rank, numbers a value channel", log=True), _ranks, _cap,
+    ),
     "selectivity": (
         "Mass on a row's largest coefficient", Axis("factor on the norm of the queries", log=True),
-        Axis("share of mass, 0 to 1"), lambda r: (r.factors, r.share), None,
+        Axis("share of mass, 0 to 1", whole=(0, 1)), lambda r: (r.factors, r.share), None,
     ),
     "scaling": (
         "Variance of q.k over part of the dimensions", Axis("dimensions n", log=True),
-        Axis("relative to the fewest", log=True), _growth, _proportional,
+        Axis("variance over that of the fewest n", log=True), _growth, _proportional,
     ),
     "normalization": (
         "Largest row mass as the text grows", TOKENS, Axis("G(T), output a unit of value", log=True),
@@ -140,13 +161,14 @@ LINES: dict[str, Any] = {
     ),
     "retention": (
         "Size of d y_i / d v_j by distance", Axis("lag i - j, {unit}s", log=True, from_zero=True),
-        Axis("rms of |alpha|", log=True), lambda r: (r.lags, r.rms), None,
+        Axis("rms of |alpha|, output a unit of value", log=True), lambda r: (r.lags, r.rms), None,
     ),
 }  # fmt: skip
 DOTS: dict[str, Any] = {
     "position": (
-        "Change of the last output by another order", Axis("relative change"),
-        ("reversed", "two nearest swapped", "random orders"), lambda r: (r.reversed, r.swapped, r.shuffled),
+        "Change of the last output by another order", Axis("change over the size of the output"),
+        ("reversed", "two nearest swapped", "random orders, mean"),
+        lambda r: tuple(map(_order, (r.reversed, r.swapped, r.shuffled))),
     ),
     "structure": (
         "How far A_t turns a state", Axis("degrees a token"),
@@ -154,7 +176,8 @@ DOTS: dict[str, Any] = {
         lambda r: (r.angle_median, r.angle_largest, r.phase) if r.tokens else (),
     ),
     "eigenvalues": (
-        "Where the eigenvalues lie", SHARE, ("near 1", "near 0", "growing", "negative", "complex"),
+        "Where the eigenvalues lie", Axis("share of eigenvalues, 0 to 1", whole=(0, 1)),
+        ("near 1", "near 0", "growing", "negative", "complex"),
         lambda r: (r.near_one, r.near_zero, r.growing, r.negative, r.complex),
     ),
 }  # fmt: skip

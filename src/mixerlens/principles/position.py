@@ -117,7 +117,8 @@ def position(
     """
     if permutations < 1:
         raise InputError(f"permutations is {permutations}: at least one is needed")
-    d = last_tokens(one_run(mixer, sequence), longest)
+    whole = one_run(mixer, sequence)
+    d = last_tokens(whole, longest)
     row = d.time - 1
     seen = [j for j in columns(d, row) if j != row]
     before = d.operator().row(row)[0]
@@ -145,7 +146,7 @@ def position(
         row=row,
         seen=len(seen),
         silent=few,
-        meaning=_meaning(change, inert, still, len(seen)),
+        meaning=_meaning(change, inert, still, len(seen), whole.time - d.time),
         conditions=(
             Condition("A_t = I at every token", bool((distance <= NOTHING).all()), f"{told} evolution"),
             Condition(
@@ -194,11 +195,12 @@ def _distance(d: CoefficientDynamics) -> Tensor:
     return torch.linalg.matrix_norm(a - unit).amax(-1) / d.dim**0.5
 
 
-def _meaning(change: Tensor, inert: Tensor, still: bool, seen: int) -> str:
+def _meaning(change: Tensor, inert: Tensor, still: bool, seen: int, left: int) -> str:
+    before = f"the {seen} tokens before" + (f" ({left} earlier ones left out)" if left else "")
     told = (
-        f"Of {change.shape[-1]} other orders of the {seen} tokens before, the one that matters most changes the last "
+        f"Of {change.shape[-1]} other orders of {before}, the one that matters most changes the last output by "
+        f"{spread_text(change.amax(-1), least=NOTHING)} of its size"
     )
-    told += f"output by {spread_text(change.amax(-1), least=NOTHING)} of its size"
     if still:
         return f"{told}: A_t = I, the row sees a multiset."
     if bool(inert.all()):

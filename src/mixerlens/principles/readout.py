@@ -19,6 +19,7 @@ from mixerlens.principles.record import Condition, Counterexample, Principle
 from mixerlens.readout import Exp, Polynomial, RealPart, Relu, Sigmoid, Softcap
 from mixerlens.readout import Identity as IdentityReadout
 
+LONGEST = 512  # tokens looked at: the cost is their cube for a readout without finite state
 PLATEAU, GROWS, CAPPED, SHORT = "plateau", "grows", "at the cap", "too short"
 EVERY = 1 << 23  # heads x tokens^2 x dimensions up to which a recurrent mixer is cut at every token
 NO_POLYNOMIAL = (Exp, Relu, Sigmoid, Softcap)  # no polynomials, so no finite state for n >= 2
@@ -112,7 +113,7 @@ def readout(
     *,
     sequence: int = 0,
     tolerances: Sequence[float] = TOLERANCES,
-    longest: int = 512,
+    longest: int = LONGEST,
     cuts: int | str | None = None,
     seed: int = 0,
 ) -> ReadoutPrinciple:
@@ -157,7 +158,7 @@ def readout(
         finite=rule,
         gap=gap,
         gap_tokens=gap_tokens,
-        meaning=_meaning(lengths, tolerances, ranks, lower, rule, gap),
+        meaning=_meaning(d.time, lengths, tolerances, ranks, lower, rule, gap),
         conditions=_conditions(d),
     )
 
@@ -255,12 +256,24 @@ def _conditions(d: CoefficientDynamics) -> tuple[Condition, ...]:
     )
 
 
+def at_least(lower: bool, ranks: Tensor, finite: int | None) -> bool:
+    """Whether ranks (heads,) may be larger than was seen: not every cut was looked at, and theory allows more."""
+    return lower and (finite is None or bool((ranks < finite).any()))
+
+
 def _meaning(
-    lengths: list[int], tolerances: Sequence[float], ranks: Tensor, lower: bool, finite: int | None, gap: Tensor | None
+    time: int,
+    lengths: list[int],
+    tolerances: Sequence[float],
+    ranks: Tensor,
+    lower: bool,
+    finite: int | None,
+    gap: Tensor | None,
 ) -> str:
-    at = ("at least " if lower else "") + ", ".join(
+    at = ("at least " if at_least(lower, ranks[:, -1], finite) else "") + ", ".join(
         f"{spread_text(ranks[:, -1, k])} at {t:g}" for k, t in enumerate(tolerances)
     )
     size = "no recurrence of fixed size exists" if finite is None else f"theory gives at most {finite}"
     forms = "" if gap is None else f" Parallel and recurrent form differ by {float(gap.max()):.1e}."
-    return f"State rank over {lengths[-1]} tokens: {at}; {size}.{forms}"
+    of = f"{lengths[-1]} tokens" if lengths[-1] == time else f"the first {lengths[-1]} of {time} tokens"
+    return f"State rank over {of}: {at}; {size}.{forms}"

@@ -25,7 +25,7 @@ from mixerlens.measures.parts import dynamics_of, head_groups, one_sequence
 from mixerlens.measures.record import quantiles
 from mixerlens.operator.tiles import RowTiles
 from mixerlens.principles.normalization import _normal
-from mixerlens.principles.parts import spread_text
+from mixerlens.principles.parts import percent, spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
 
 LAGS = 48
@@ -175,20 +175,19 @@ def retention(mixer: Any, *, sequence: int = 0, lags: int = LAGS, steps: int = S
         lags=tuple(wanted), by_lag=by_lag, rms=rms, fitted=fitted, rate=rate, rate_fit=rate_fit, power=power,
         power_fit=power_fit, row_norm=row_norm, column_norm=column_norm, norm_low=low, norm_high=high, schur=schur,
         residual=residual, steps=min(steps, d.time), conditions=_conditions(d),
-        meaning=f"Fitted over lags 1 to {fitted[1]} d y_i / d v_j falls by {spread_text(rate)} nats a token "
-        f"(exponential, explains {spread_text(rate_fit, 2)}) or as (1 + lag)^-p with p {spread_text(power)} (explains "
-        f"{spread_text(power_fit, 2)}). The largest factor by which a gradient grows on its way to the values is at "
-        f"least {spread_text(low)} and at most {spread_text(high)}.",
+        meaning=f"{_fitted(fitted[1], rate, rate_fit, power, power_fit)} The largest factor by which a gradient grows "
+        f"on its way to the values is at least {spread_text(low)} and at most {spread_text(high)}.",
     )  # fmt: skip
 
 
-def percent(shares: Tensor) -> str:
-    """Shares of all heads in whole percents: one, or the smallest to the largest."""
-    known = shares[~shares.isnan()]
-    if not known.numel():
-        return "no share"
-    low, high = (f"{100 * float(x):.0f}" for x in (known.min(), known.max()))
-    return f"{low} %" if low == high else f"{low} to {high} %"
+def _fitted(last: int, rate: Tensor, rate_fit: Tensor, power: Tensor, power_fit: Tensor) -> str:
+    if bool(rate.isnan().all()):
+        return "Too few lags have something to fit a decay to."
+    return (
+        f"Fitted over lags 1 to {last} d y_i / d v_j falls by {spread_text(rate)} nats a token (exponential, explains "
+        f"{percent(rate_fit)} of the variance of its logarithm) or as (1 + lag)^-p with p {spread_text(power)} "
+        f"(explains {percent(power_fit)})."
+    )
 
 
 def _conditions(d: CoefficientDynamics) -> tuple[Condition, ...]:

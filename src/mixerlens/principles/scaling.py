@@ -327,15 +327,23 @@ def _conditions(
         Condition(
             "the scores have mean 0 (below a tenth of the deviation)",
             None if bool(ratio.isnan().any()) else bool((ratio <= CENTRED).all()),
-            f"{spread_text(ratio)} deviations",
+            "the scores do not differ" if bool(ratio.isnan().all()) else f"{spread_text(ratio)} deviations",
         ),
         Condition("queries and keys are not normalised", kinds == ["free"], ", ".join(kinds)),
         Condition(
             "the variance of q.k grows like n: 1 is in the interval of the power",
             includes,
-            f"from {spread_text(low[known])} to {spread_text(high[known])}",
+            _interval(low[known], high[known]),
         ),
     )
+
+
+def _interval(low: Tensor, high: Tensor) -> str:
+    if not len(low):
+        return "q.k has no variance that could grow"
+    if len(low) == 1:
+        return f"{float(low):.2g} to {float(high):.2g}"
+    return f"low ends {spread_text(low, 2)}, high ends {spread_text(high, 2)}"
 
 
 def _meaning(variance: Tensor, ratio: Tensor, slope: Tensor) -> str:

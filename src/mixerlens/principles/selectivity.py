@@ -346,8 +346,8 @@ def _meaning(
     if kind is None:
         return f"{gates}."
     general = " in general position" if kind in ("hyperplane", "level") else ""
+    zeros = f"One query can zero {spread_text(zeroable)} of {count} keys{general} while it keeps another: {WORDS[kind]}"
+    if bool(share.isnan().all()):
+        return f"{zeros}; {gates}."
     first, last = (f"{spread_text(share[:, k])} for queries {factors[k]:g} times as long" for k in (0, -1))
-    return (
-        f"One query can zero {spread_text(zeroable)} of {count} keys{general} while it keeps another: {WORDS[kind]}. "
-        f"Share of a row on its largest coefficient: {first}, {last}; {gates}."
-    )
+    return f"{zeros}. Share of a row on its largest coefficient: {first}, {last}; {gates}."

@@ -23,7 +23,7 @@ from mixerlens.evolution import (
     Trapezoid,
     Unipotent,
 )
-from mixerlens.principles.parts import MATRICES, keys, matrices, one_run, spaced, spread_text
+from mixerlens.principles.parts import MATRICES, keys, matrices, one_run, percent, spaced, spread_text
 from mixerlens.principles.record import Condition, Counterexample, Principle
 
 LARGEST = 512  # dimensions of a state whose dense A_t are looked at
@@ -308,7 +308,8 @@ def _conditions(
     every = bool(real.all())
     # what is below 0 is negative or not real, whichever of them
     parity = bool((turning | (values.real < -error.clamp(min=FLAT))).any())
-    count = f"{float(turning.double().mean()):.2g} are not, {float((~turning & ~real).double().mean()):.2g} not known"
+    shares = (mark.double().mean((-2, -1)) for mark in (turning, ~turning & ~real))
+    count = "{} are not real, {} not known".format(*map(percent, shares))
     seen = f", {looked} of {d.time - 1} tokens looked at"
     return (
         Condition("all A_t commute", _all_commute(d, a, commutator), told + seen),
@@ -321,8 +322,11 @@ def _conditions(
 def _meaning(angle: Tensor, commutator: Tensor, turning: Tensor, there: bool) -> str:
     if not there:
         return "No A_t acts on any state."
-    return (
-        f"A_t turns the key of the token before by {spread_text(_median(angle), least=1e-6)} degrees (median); "
-        f"neighbours fail to commute by {spread_text(_largest(commutator), least=FLAT)} of the largest possible; "
-        f"{float(turning.double().mean()):.2g} of the eigenvalues are not real."
-    )
+    told = [f"{percent(turning.double().mean((-2, -1)))} of the eigenvalues are not real."]
+    if not bool(commutator.isnan().all()):
+        far = spread_text(_largest(commutator), least=FLAT)
+        told.insert(0, f"neighbours fail to commute by {far} of the largest possible")
+    if not bool(angle.isnan().all()):
+        turned = spread_text(_median(angle), least=1e-6)
+        told.insert(0, f"A_t turns the key of the token before by {turned} degrees (median)")
+    return "; ".join(told)

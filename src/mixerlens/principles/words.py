@@ -9,13 +9,14 @@ from typing import Any, cast
 from mixerlens.measures.record import plain
 from mixerlens.principles.eigenvalues import ENDS
 from mixerlens.principles.model import MixerPrinciples
-from mixerlens.principles.parts import spread_text
+from mixerlens.principles.parts import NO_NUMBER, NO_SHARE, percent, spread_text
+from mixerlens.principles.readout import at_least
 from mixerlens.principles.record import Principle
-from mixerlens.principles.retention import percent
 
 NONE = "-"
 CENTRED = ENDS.index("centred")
 MIDDLE = 1e-6  # the tolerance of the state rank that stands for all
+FOLDS = {"folded": "eta folded into A_t", "lifted": "lifted, eta folded into A_t", "ratio": "ratios of eta"}
 
 
 def value(name: str, record: Any) -> str:
@@ -36,7 +37,8 @@ def _readout(r: Any) -> str:
         return ""
     k = middle_tolerance(r.tolerances)
     size = "no finite state" if r.finite is None else f"state {r.finite}"
-    return f"rank {spread_text(r.ranks[:, -1, k])} at {r.tolerances[k]:g}; {size}"
+    least = "at least " if at_least(r.lower_bound, r.ranks[:, -1, k], r.finite) else ""
+    return f"rank {least}{spread_text(r.ranks[:, -1, k])} at {r.tolerances[k]:g}; {size}"
 
 
 def middle_tolerance(tolerances: Sequence[float]) -> int:
@@ -48,47 +50,61 @@ def _selectivity(r: Any) -> str:
     if r.zeros is None:
         return ""
     nearest = min(range(len(r.factors)), key=lambda k: abs(r.factors[k] - 1))
-    return f"zeroes {spread_text(r.zeroable)} of {r.keys} keys; {percent(r.share[:, nearest])} of the mass on one"
+    zeroes = (f"zeroes {{}} of {r.keys} keys", spread_text(r.zeroable))
+    return _joined(zeroes, ("{} of the mass on one", percent(r.share[:, nearest])))
 
 
 def _position(r: Any) -> str:
-    return f"{spread_text(r.largest, least=1e-12)} of the output" + ("; inert" if bool(r.inert.all()) else "")
+    told = spread_text(r.largest, least=1e-12)
+    told = "changes nothing" if told == "0" else f"changes {told} of the output"
+    return told + ("; inert" if bool(r.inert.all()) else "")
 
 
 def _structure(r: Any) -> str:
     if not r.tokens:
         return ""
-    return (
-        f"commutator {spread_text(r.commutator_largest, least=1e-12)}; turns {percent(r.turning)}; "
-        f"negative {percent(r.negative)}"
+    return _joined(
+        ("commutators {} of the largest possible", spread_text(r.commutator_largest, least=1e-12)),
+        ("{} of eigenvalues turn", percent(r.turning)),
+        ("a negative one at {} of tokens", percent(r.negative)),
     )
 
 
 def _scaling(r: Any) -> str:
-    power = "" if bool(r.slope.isnan().all()) else f"Var q.k like n^{spread_text(r.slope, 2)}; "
-    return f"{power}mean {spread_text(r.ratio, 2)} deviations"
+    return _joined(("Var q.k like n^{}", spread_text(r.slope, 2)), ("mean {} deviations", spread_text(r.ratio, 2)))
 
 
 def _normalization(r: Any) -> str:
     power = spread_text(r.power, 2, least=5e-4)
-    return f"G {spread_text(r.mass[:, -1])}; grows like T^{power}; |A_t| {spread_text(r.norm)}"
+    return _joined(
+        ("G(T) {}", spread_text(r.mass[:, -1])),
+        ("does not grow" if power == "0" else "grows like T^{}", power),
+        ("|A_t| {}", spread_text(r.norm)),
+    )
 
 
 def _retention(r: Any) -> str:
-    return f"{spread_text(r.rate, 2)} nats a token; gradient at most {spread_text(r.norm_high)}"
+    return _joined(("{} nats a token", spread_text(r.rate, 2)), ("gradient at most {}", spread_text(r.norm_high)))
 
 
 def _dsf(r: Any) -> str:
-    return "" if r.kind == "as it is" else f"{r.kind}; enlarged at {percent(r.beyond)} of the tokens"
+    if r.kind == "as it is":
+        return "nothing to fold"
+    return f"{FOLDS[r.kind]}; eigenvalues enlarged at {percent(r.beyond)} of tokens"
 
 
 def _eigenvalues(r: Any) -> str:
     if r.silent:
         return ""
-    near = f"near 1: {percent(r.near_one)}"
+    near = ("near 1: {}", percent(r.near_one))
     if r.gauge is not None:
-        near = f"near 1: computed {percent(r.near_one)}, centred {percent(r.gauge['near_one'][:, CENTRED])}"
-    return f"{near}; near 0: {percent(r.near_zero)}"
+        near = (f"near 1: computed {{}}, centred {percent(r.gauge['near_one'][:, CENTRED])}", near[1])
+    return _joined(near, ("near 0: {} of eigenvalues", percent(r.near_zero)))
+
+
+def _joined(*parts: tuple[str, str]) -> str:
+    """Texts with their numbers; a part whose number does not exist for this mixer is left out."""
+    return "; ".join(text.format(told) for text, told in parts if told not in (NO_NUMBER, NO_SHARE))
 
 
 VALUES: dict[str, Callable[[Any], str]] = {
@@ -116,9 +132,8 @@ def brief(mixer: MixerPrinciples) -> dict[str, Any]:
         }
         for name, record in cast("dict[str, Principle]", mixer.report.records).items()
     }
-    told = {"layer": mixer.layer, "kind": mixer.kind, "family": mixer.family, "of": mixer.of}
     parts = {"mixer": mixer.report.mixer, "heads": list(mixer.report.heads)}
-    return told | parts | {"principles": records, "refused": mixer.report.refused}
+    return mixer.described | parts | {"principles": records, "refused": mixer.report.refused}
 
 
 def truth(record: Any) -> dict[str, Any]:

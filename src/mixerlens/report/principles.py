@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mixerlens.principles.model import MixerPrinciples, ModelPrinciples
-from mixerlens.principles.pictures import Lines, picture
+from mixerlens.principles.model import MixerPrinciples, ModelPrinciples, left_out
+from mixerlens.principles.pictures import Lines, missing, picture
 from mixerlens.principles.record import Counterexample
 from mixerlens.principles.report import MEASURES, measure
 from mixerlens.principles.words import conditions, name_of
@@ -32,11 +32,12 @@ WORDS = {"yes": "holds", "no": "does not hold", "not known": "not known"}
 
 @dataclass(frozen=True)
 class Row:
-    """What one mixer shows: layer is the id of its section on the page."""
+    """What one mixer shows: layer is the id of its section on the page, name what its tag says."""
 
     layer: str
     index: int
     kind: str
+    name: str
     value: str
     meaning: str
 
@@ -51,13 +52,14 @@ class Holds:
 
 @dataclass(frozen=True)
 class PrinciplePanel:
-    """One principle. caption: of its figure, empty where it has none."""
+    """One principle. caption: of its figure, empty where it has none; absent: then why, where others have one."""
 
     name: str
     title: str
     wording: str
     theorem: str
     caption: str
+    absent: str
     rows: list[Row]
     holds: list[Holds]
     examples: list[Counterexample]
@@ -97,6 +99,7 @@ def principles_part(plans: list[LayerPlan], unit: str) -> PrinciplesPart | None:
         MixerPrinciples(
             plan.path, plan.call.layer, plan.call.kind, plan.call.family, plan.dynamics.heads,
             measure(plan.dynamics, heads=plan.shown, **OPTIONS),
+            plan.call.title if plan.call.family == "designed" else None,
         )
         for plan in plans
     ]  # fmt: skip
@@ -104,10 +107,11 @@ def principles_part(plans: list[LayerPlan], unit: str) -> PrinciplesPart | None:
     ids = dict(zip((m.path for m in mixers), (plan.id for plan in plans), strict=True))
     pictures = {name: shown for name in MEASURES if (shown := picture(name, found)) is not None}
     panels = [_panel(name, found, ids, pictures.get(name)) for name in MEASURES]
-    left_out = any(len(m.report.heads) < m.of for m in mixers)
+    some = any(len(m.report.heads) < m.of for m in mixers)
+    cut = left_out(found.looked_at)
     return PrinciplesPart(
-        note=f"Measured on {count(time, unit)} and {'the heads that have cards below' if left_out else 'all heads'}; "
-        f"state ranks and changes of order on the first and last {OPTIONS['readout']['longest']} of them.",
+        note=f"Measured on {count(time, unit)} and {'the heads that have cards below' if some else 'all heads'}"
+        f"{cut and f'; {cut}'}.",
         kinds=list(dict.fromkeys(m.kind for m in mixers)),
         panels=[panel for panel in panels if panel is not None],
         pictures={name: {"kind": type(shown).__name__} | asdict(shown) for name, shown in pictures.items()},
@@ -122,7 +126,9 @@ def _panel(name: str, found: ModelPrinciples, ids: dict[str, str], shown: Any) -
     def said(text: str) -> str:
         return plain_text(text).replace("token", found.unit)
 
-    rows = [Row(ids[m.path], m.layer, m.kind, *map(said, of(name, m))) for m in found]
+    rows = [
+        Row(ids[m.path], m.layer, m.kind, plain_text(m.specification or m.kind), *map(said, of(name, m))) for m in found
+    ]
     first = records[0]
     return PrinciplePanel(
         name=name,
@@ -130,6 +136,7 @@ def _panel(name: str, found: ModelPrinciples, ids: dict[str, str], shown: Any) -
         wording=said(first.wording),
         theorem=said(first.theorem),
         caption="" if shown is None else _caption(shown),
+        absent=said(missing(found).get(name, "")),
         rows=rows,
         holds=_holds(name, found, said),
         examples=[replace(e, against=said(e.against), shows=said(e.shows)) for e in first.counterexamples],
@@ -140,7 +147,7 @@ def _panel(name: str, found: ModelPrinciples, ids: dict[str, str], shown: Any) -
 def _caption(shown: Any) -> str:
     if isinstance(shown, Lines):
         dashed = f" Dotted: {shown.reference[0]}." if shown.reference else ""
-        return f"{shown.title}. A line a layer: the middle of its heads, band from the lowest to the highest.{dashed}"
+        return f"{shown.title}. A line a layer: the median of its heads, band from the lowest to the highest.{dashed}"
     return f"{shown.title}. A column a layer, a mark a head."
 
 

@@ -8,7 +8,7 @@ const MARK_SHAPES = [
 ];
 
 // how numbers lie on an axis: from 0 to 1 between the least and the most of them
-function axisOf({ name, log, from_zero: fromZero }, values, whole = null) {
+function axisOf({ name, log, from_zero: fromZero, whole }, values, places = null) {
   const shown = values.filter((v) => v !== null && Number.isFinite(v) && (!log || fromZero || v > 0));
   let low = whole ? whole[0] : Math.min(...shown), high = whole ? whole[1] : Math.max(...shown);
   if (!shown.length && !whole) [low, high] = [0.1, 1];
@@ -19,7 +19,8 @@ function axisOf({ name, log, from_zero: fromZero }, values, whole = null) {
   const [from, to] = [bend(low), bend(high)];
   const at = (v) => (v === null || (log && !fromZero && v <= 0) ? null : Math.max(0, (bend(v) - from) / (to - from)));
   let ticks;
-  if (!log) ticks = ticksOf({ low, high }, 5);
+  if (places && places.length <= 12) ticks = places; // few points: each has its tick
+  else if (!log) ticks = ticksOf({ low, high }, 5);
   else if (fromZero) ticks = lagTicks(high);
   else {
     const decades = Math.ceil(to) - Math.floor(from), steps = decades > 3 ? [1] : decades > 1 ? [1, 3] : [1, 2, 5];
@@ -55,8 +56,9 @@ function principleFrame(wide, high, label, x, y, margin) {
 function principleLines(spec, wide) {
   const high = 250, margin = { left: 48, right: 46, top: 24, bottom: 40 }, { lines, reference } = spec;
   const beside = reference ? reference : [null, [], []];
-  const x = axisOf(spec.across, lines.flatMap((line) => line.x));
-  const y = axisOf(spec.up, [...lines.flatMap((line) => [...line.low, ...line.high]), ...beside[2]], spec.up.name.includes("0 to 1") ? [0, 1] : null);
+  const places = [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b), few = places.length <= 12;
+  const x = axisOf(spec.across, places, places);
+  const y = axisOf(spec.up, [...lines.flatMap((line) => [...line.low, ...line.high]), ...beside[2]]);
   const svg = principleFrame(wide, high, `${spec.title}; ${spec.up.name} over ${spec.across.name}.`, x, y, margin);
   const path = (xs, values) => {
     let pen = false;
@@ -72,7 +74,8 @@ function principleLines(spec, wide) {
   const ends = [];
   for (const line of lines) {
     svg.put("path", { class: `layer-line ${line.kind}`, d: path(line.x, line.middle) }).append(shape("title", {}, `layer ${line.layer}, ${line.kind}`));
-    const last = line.x.map((_, k) => k).filter((k) => svg.up(line.middle[k]) !== null).pop();
+    const known = line.x.map((_, k) => k).filter((k) => svg.up(line.middle[k]) !== null), last = known[known.length - 1];
+    if (few || known.length === 1) for (const k of known) svg.put("circle", { class: `layer-point ${line.kind}`, cx: svg.across(line.x[k]).toFixed(1), cy: svg.up(line.middle[k]).toFixed(1), r: 2.2 });
     if (last !== undefined) ends.push({ x: svg.across(line.x[last]), y: svg.up(line.middle[last]), layer: line.layer, kind: line.kind });
   }
   // names at the ends, apart from each other; of many layers those that have room
@@ -90,8 +93,7 @@ function principleLines(spec, wide) {
 function principleDots(spec, wide) {
   const { columns, groups } = spec, rows = Math.ceil(groups.length / 2);
   const high = 226 + 15 * rows, margin = { left: 48, right: 10, top: 28 + 15 * rows, bottom: 40 };
-  const shares = spec.up.name.includes("0 to 1");
-  const y = axisOf(spec.up, columns.flatMap(([, , values]) => values.flat()), shares ? [0, 1] : null);
+  const y = axisOf(spec.up, columns.flatMap(([, , values]) => values.flat()));
   const x = { name: "layer", ticks: [], at: (k) => (k + 0.5) / columns.length };
   const svg = principleFrame(wide, high, `${spec.title}; ${spec.up.name}, a column a layer.`, x, y, margin);
   const each = (wide - margin.left - margin.right) / columns.length, size = Math.max(1.6, Math.min(4, (0.3 * each) / groups.length));
