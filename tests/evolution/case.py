@@ -21,10 +21,10 @@ from mixerlens.readout import Exp, Identity, Polynomial, RealPart, Relu, Sigmoid
 from mixerlens.support import Support
 
 from . import plain
+from .drawn import BATCH, HEADS, WIDTH, Leaves, lower, raise_, randn, uniform, unit
 
 LENGTHS = ["1", "2", "13", "chunk-1", "chunk+1"]
 BAR = 1e-12
-BATCH, HEADS, WIDTH = 2, 3, 2
 MANY = 500  # tokens where many chunks are to agree; gradients half of it, for autograd through the recurrence is slow
 
 READOUTS = {
@@ -43,42 +43,7 @@ PRODUCTS = [(r, precision, time) for r in READOUTS for precision in ("double", "
 GRADIENTS = [(r, time) for r in READOUTS for time in LENGTHS]
 STATES = [(r, t) for r in READOUTS for t in ("2", "13", "chunk+1") if t == "2" or r in LINEAR]
 
-Leaves = dict[str, Tensor]
 KNOWN: dict[tuple, tuple[Leaves, Tensor]] = {}
-
-
-def randn(*shape: int, complex_: bool = False) -> Tensor:
-    return torch.randn(*shape, dtype=torch.complex128 if complex_ else torch.float64)
-
-
-def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    return low + (high - low) * torch.rand(*shape, dtype=torch.float64)
-
-
-def unit(x: Tensor) -> Tensor:
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-
-
-def lower(x: Tensor, precision: str) -> Tensor:
-    """x as the library is given it."""
-    if precision == "double":
-        return x
-    return x.to(torch.complex64 if x.is_complex() else torch.float32)
-
-
-def raise_(x: Tensor) -> Tensor:
-    """The same numbers as the plain recurrence is given them."""
-    return x.to(torch.complex128 if x.is_complex() else torch.float64)
-
-
-def decays(p: Leaves) -> Tensor:
-    """The decays a themselves, however the library is given them."""
-    return p["a"] if "a" in p else p["g"].exp()
-
-
-def given(p: Leaves) -> Leaves:
-    """The decays as the library is given them."""
-    return {"decay": p["a"]} if "a" in p else {"log_decay": p["g"]}
 
 
 class EvolutionCase:

@@ -10,7 +10,7 @@ from mixerlens import evolution
 from . import test_blocks as blocks
 from . import test_kinds as kinds
 from . import test_rank_one as rank_one
-from .case import BATCH, HEADS, randn, unit
+from .drawn import BATCH, HEADS, randn, unit
 
 TIME = 9
 CASES = [

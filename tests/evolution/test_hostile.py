@@ -11,7 +11,7 @@ from . import plain
 from . import test_blocks as blocks
 from . import test_kinds as kinds
 from . import test_rank_one as rank_one
-from .case import BATCH, HEADS, randn
+from .drawn import BATCH, HEADS, randn
 
 LOG_KINDS = {
     "scalar": kinds.TestScalarLogDecay,

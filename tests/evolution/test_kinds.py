@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mixerlens import evolution
 
-from .case import EvolutionCase, Leaves, PositiveCase, randn, uniform, unit
+from .case import EvolutionCase, PositiveCase
+from .drawn import Leaves, randn, uniform, unit
 
 
 def eye(n: int) -> Tensor:

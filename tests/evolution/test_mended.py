@@ -13,7 +13,7 @@ from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError
 
 from . import plain
-from .case import WIDTH, randn, uniform, unit
+from .drawn import WIDTH, randn, uniform, unit
 
 ONE = torch.ones((), dtype=torch.float64)
 

@@ -14,7 +14,7 @@ from . import plain
 from . import test_blocks as blocks
 from . import test_kinds as kinds
 from . import test_rank_one as rank_one
-from .case import BATCH, HEADS, WIDTH, randn, uniform
+from .drawn import BATCH, HEADS, WIDTH, randn, uniform
 
 INNER = {
     "identity": kinds.TestIdentity,

@@ -6,7 +6,8 @@ import torch
 
 from mixerlens import evolution
 
-from .case import EvolutionCase, decays, given, randn, uniform, unit
+from .case import EvolutionCase
+from .drawn import decays, given, randn, uniform, unit
 
 
 class TestKimiDelta(EvolutionCase):

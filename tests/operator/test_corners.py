@@ -17,7 +17,7 @@ from mixerlens.operator import oracle_coefficients
 from mixerlens.readout import Exp, Relu
 
 from ..evolution import plain
-from ..evolution.case import randn, unit
+from ..evolution.drawn import randn, unit
 from ..evolution.plain import error
 
 

@@ -16,7 +16,7 @@ from mixerlens.support import Support
 
 from ..evolution import plain
 from ..evolution import test_kinds as kinds
-from ..evolution.case import BATCH, HEADS, randn, unit
+from ..evolution.drawn import BATCH, HEADS, randn, unit
 
 
 def s4d(time=333, features=4, modes=3):

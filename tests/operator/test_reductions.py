@@ -13,7 +13,7 @@ from mixerlens.support import Support
 
 from ..evolution import plain
 from ..evolution import test_kinds as kinds
-from ..evolution.case import BATCH, HEADS
+from ..evolution.drawn import BATCH, HEADS
 
 TIME = 150
 SEGMENTS = torch.tensor([[-1] * 4 + [0] * 66 + [1] * 80, [3] * 100 + [9] * 45 + [-1] * 5])
