@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mixerlens.errors import InputError
+from mixerlens.errors import InputError, UnsupportedError
 from mixerlens.sweep import Sweep
 from sweep.doubles import configs, quick, result
 
@@ -119,3 +119,12 @@ def test_an_address_where_no_cluster_answers_is_refused_soon(own, tmp_path, addr
     with pytest.raises(InputError, match=f"no Ray cluster at {address}: .*{said}"):
         Sweep(configs(1), tmp_path, run=quick).run("ray", address=address)
     assert time.monotonic() - begun < 30 and not own.is_initialized()
+
+
+def test_a_cluster_that_does_not_start_is_one_line(own, tmp_path, monkeypatch):
+    def busy(**options):
+        raise Exception("The current node timed out during startup.\nIt may be overloaded.")  # as ray itself does
+
+    monkeypatch.setattr(own, "init", busy)
+    with pytest.raises(UnsupportedError, match=r"^Ray did not start on this machine: The current node .*up\.$"):
+        Sweep(configs(1), tmp_path, run=quick).run("ray", workers=2)

@@ -30,7 +30,7 @@ def on_ray(
     runs here, or host:port; None for ``RAY_ADDRESS`` where it is set, else "local". workers: runs at a time, all cores
     of the cluster unless told otherwise.
 
-    Raises UnsupportedError without ray, InputError where no cluster answers.
+    Raises UnsupportedError without ray or where it does not start, InputError where no cluster answers.
     """
     ray = need_ray()
     return _outcomes(ray, run, configs, workers, address or os.environ.get("RAY_ADDRESS") or "local", begun)
@@ -96,6 +96,8 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
     try:
         cores = workers or os.cpu_count()
         ray.init(address=address, num_cpus=cores, object_store_memory=STORE_BYTES, include_dashboard=False, **quiet)
+    except Exception as error:  # bare ones among them, where the machine is too busy to start it in time
+        raise UnsupportedError(f"Ray did not start on this machine: {_first_line(error)}") from error
     finally:
         del os.environ["PYTHONPATH"]
         if before is not None:
