@@ -9,7 +9,7 @@ from .options import Json, Output, Run
 def horizon(run: Run, json: Json = False, output: Output = None) -> bool:
     """Show how far back each head reads: mean distance, effective context, and half-lives, in tokens or time steps."""
     from .. import measures
-    from ..report.words import unit_of
+    from ..measures.record import unit_of
 
     trace, measured = measure_model(
         run, measures.horizon, json=json, output=output, to_json=lambda found: found.to_json()

@@ -53,8 +53,9 @@ def show_table(
     """A table with a row a mixer call, then the notes, one a paragraph."""
     from rich.text import Text
 
+    from ..measures.record import unit_of
     from ..report.grid import Pieces
-    from ..report.words import count, unit_of
+    from ..report.words import count
 
     title = f"{title} on {count(trace.inputs.shape[1], unit_of(trace))}: middle, then lowest .. highest"
     shown = table(title, "layer", "mixer", *columns, right=("layer", *columns))

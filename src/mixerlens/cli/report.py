@@ -25,7 +25,7 @@ def report(
     The report is written whether the checks pass or not; the exit code is 1 if one fails.
     """
     from .. import report as reports
-    from ..report.words import unit_of
+    from ..measures.record import unit_of
 
     wanted = parse_checks(checks)
     check_writable(output)

@@ -23,7 +23,7 @@ def spectrum(
     For softmax these are ratios of the normaliser; they are a convention, so the range it spans is shown beside them.
     """
     from .. import measures
-    from ..report.words import unit_of
+    from ..measures.record import unit_of
 
     trace, measured = measure_model(
         run, measures.spectrum, json=json, output=output, to_json=lambda found: found.to_json(eigenvalues=eigenvalues)

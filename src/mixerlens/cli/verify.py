@@ -13,8 +13,8 @@ def verify(run: Run, checks: Checks = None, json: Json = False, output: Output =
 
     Exit code 0 if no check fails, 1 if one does.
     """
+    from ..measures.record import unit_of
     from ..report import certificate_table
-    from ..report.words import unit_of
 
     wanted = parse_checks(checks)
     if output is not None:

@@ -34,7 +34,7 @@ def waves(
         raise InputError(f"--rings {rings} --nulls {nulls}: both must be at least 1")
     if figure is not None:
         check_drawable(figure)
-    from ..report.words import unit_of
+    from ..measures.record import unit_of
     from ..ring import Survey, survey
 
     trace, measured = measure_model(

@@ -30,6 +30,11 @@ class Record:
         }
 
 
+def unit_of(trace: Any) -> str:
+    """What a trace's positions are: tokens, or time steps where the model reads floats."""
+    return "time step" if trace.inputs.is_floating_point() else "token"
+
+
 def plain(value: Any) -> Any:
     """Tensors as nested lists, complex numbers as [real, imaginary], numbers that are not finite as None."""
     if isinstance(value, Tensor):

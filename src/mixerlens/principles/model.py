@@ -10,6 +10,7 @@ import torch
 
 from mixerlens.composition import CoefficientSum
 from mixerlens.errors import InputError
+from mixerlens.measures.record import unit_of
 from mixerlens.principles.parts import spaced
 from mixerlens.principles.position import PositionPrinciple
 from mixerlens.principles.readout import LONGEST, ReadoutPrinciple
@@ -122,8 +123,6 @@ def of_model(
     and leaves the others. Raises InputError for a layer, sequence or name that is not there, a lens without inputs, and
     counts of heads below 1.
     """
-    from mixerlens.report.words import unit_of
-
     trace: Any = model
     if hasattr(model, "mixers"):
         if inputs is not None:

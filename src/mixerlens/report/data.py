@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixerlens.errors import InputError
+from mixerlens.measures.record import unit_of
 from mixerlens.report.checks import Verdict, verdict
 from mixerlens.report.explain import ExplainPanel, explain_panel
 from mixerlens.report.heads import Fact
 from mixerlens.report.layers import LayerSection, plan_layer, section
 from mixerlens.report.principles import PrinciplesPart, principles_part
 from mixerlens.report.waves import WavePanel, wave_panel
-from mixerlens.report.words import number, plain_text, unit_of, visible
+from mixerlens.report.words import number, plain_text, visible
 
 MAP_BYTES = 9_000_000  # what all heat maps may take on the page, so that the file stays below 15 MB
 MAX_HEADS = 16

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable
-from typing import Any
 
 LOG_RANGE = 708.0  # e^x is a normal float for x up to it, either way
 SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣"}
@@ -60,11 +59,6 @@ def power(log: float, number: Callable[[float], str] = number) -> str:
 def count(value: float, unit: str) -> str:
     """A number of things: "1 token", "2 tokens"."""
     return f"{number(value)} {unit}{'' if value == 1 else 's'}"
-
-
-def unit_of(trace: Any) -> str:
-    """What a trace's positions are: tokens, or time steps where the model reads floats."""
-    return "time step" if trace.inputs.is_floating_point() else "token"
 
 
 def glossary(unit: str) -> dict[str, str]:
