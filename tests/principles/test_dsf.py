@@ -162,3 +162,20 @@ def test_json_is_strict(name):
     written = json.loads(json.dumps(dsf(example(name)).to_json(), allow_nan=False))
     assert written["kind"] == {"mlstm": "folded", "softmax_attention": "ratio", "based": "lifted"}.get(name, "as it is")
     assert ("gauge_quantiles" in written) == (name == "softmax_attention")
+
+
+@pytest.mark.parametrize("size", [1e5, 1e8])
+def test_ratios_beyond_the_range_of_floats_come_as_logarithms(size):
+    """One number a head and keys of 0, 1, -1, 0, so that log eta is size times the largest product so far."""
+    key = torch.tensor([0.0, 1.0, -1.0, 0.0], dtype=torch.float64).reshape(1, 4, 1, 1)
+    query = torch.tensor([1.0, size, -size, 1.0], dtype=torch.float64).reshape(1, 4, 1, 1)
+    found = dsf(families.softmax_attention(query, key, scale=1.0))
+    # log eta = 0, size, size, log(2 + e + 1 / e): of e^size + 1 floats keep e^size alone
+    exact = [-size, 0.0, size - np.log(2 + np.e + 1 / np.e)]
+    np.testing.assert_allclose(found.logs.log_ratio[0, 1:], exact, rtol=1e-15, atol=1e-15)
+    written = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert written["ratio_quantiles"][0][-1] is None and written["log_ratio_quantiles"][0][-1] == max(exact)
+    assert written["log_slowest_quantiles"] == written["log_ratio_quantiles"]  # A_t = I
+    assert written["log_gauge_quantiles"]["high"][0][-1] >= max(exact)
+    told = f"e^({-size:.3g})"
+    assert "by 1 at the middle" in found.meaning and f"down to {told} and up to 1." in found.meaning

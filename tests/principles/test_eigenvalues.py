@@ -147,3 +147,15 @@ def test_json_is_strict(name):
 def test_refused(near):
     with pytest.raises(InputError, match="between 0 and 1/2"):
         eigenvalues(example("s4d"), near=near)
+
+
+def test_a_ratio_beyond_the_range_of_floats_still_turns_and_counts():
+    draw = torch.Generator().manual_seed(0)
+    query, key = (1e4 * torch.randn(1, 30, 2, 4, dtype=torch.float64, generator=draw) for _ in range(2))
+    mixer = families.softmax_attention(query, key, rope=torch.tensor([1.0, 0.3], dtype=torch.float64))
+    found, logs = eigenvalues(mixer), measures.spectrum(mixer).eta.log_ratio[:, 1:]
+    assert float(logs.abs().max()) > 1e6
+    assert found.complex.tolist() == [1.0, 1.0] and found.negative.tolist() == [0.0, 0.0]
+    torch.testing.assert_close(found.growing, (logs > 0).double().mean(-1))
+    torch.testing.assert_close(found.near_zero, (logs < np.log(0.05)).double().mean(-1))
+    assert set(found.phase_quantiles.flatten().mul(10).round().tolist()) == {3.0, 10.0}

@@ -22,7 +22,7 @@ from mixerlens.errors import InputError, MemoryBudgetError, UnsupportedError
 from mixerlens.evolution import Carry, Evolution, Factors
 from mixerlens.evolution.anchored import decay_matrix
 from mixerlens.evolution.base import Diagonal as DiagonalCarry
-from mixerlens.measures.eta import NO_GAUGE, eta_ratio, has_eta_ratio
+from mixerlens.measures.eta import NO_GAUGE, EtaRatio, eta_ratio, has_eta_ratio
 from mixerlens.measures.parts import dynamics_of, one_sequence
 from mixerlens.measures.record import QUANTILES, quantiles
 from mixerlens.normalizer import NoNormalizer, PerToken, RowSum
@@ -102,7 +102,8 @@ class Dsf(Principle):
     slowest: largest folded |eigenvalue| of each token, (heads, tokens); with A_t as it is, ``bare``.
     error: max |y - y'| / max |y| between the two forms on random values, None where there is nothing to compare.
     gauge: which freedom leaves alpha as it is and changes the ratios; low, high: their range for an exponential
-        readout (see ``measures.eta``), (heads, tokens).
+        readout (see ``measures.eta``), (heads, tokens). logs: the logarithms of all three, also where floats do not
+        reach; None for other readouts.
     reason: why no finite recurrence was folded, for kind "ratio"; for the others what could not be taken of it: folded
         eigenvalues (``slowest`` is then NaN) or the comparison (``error`` is then None).
     """
@@ -116,6 +117,7 @@ class Dsf(Principle):
     gauge: str
     low: Tensor | None = field(default=None, repr=False)
     high: Tensor | None = field(default=None, repr=False)
+    logs: EtaRatio | None = field(default=None, repr=False)
     reason: str | None = None
     levels: tuple[float, ...] = QUANTILES
 
@@ -159,10 +161,17 @@ assert (folded.operator().to_dense() - mixer.operator().to_dense()).abs().max() 
         "slowest_quantiles": "Quantiles over tokens of the largest |eigenvalue| after folding.",
         "bare_quantiles": "The same of A_t itself.",
         "error": "Largest relative difference of the outputs of the two forms, on random values.",
+        "log_ratio_quantiles": "Natural logarithms of ratio_quantiles, null or 0 where floats do not reach.",
+        "log_slowest_quantiles": "The same of slowest_quantiles.",
+        "log_gauge_quantiles": "The same of gauge_quantiles.",
     }
     units: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("ratio_quantiles", "gauge_quantiles", "slowest_quantiles", "bare_quantiles"), "per token"
-    )
+        (
+            "ratio_quantiles", "gauge_quantiles", "slowest_quantiles", "bare_quantiles", "log_ratio_quantiles",
+            "log_slowest_quantiles", "log_gauge_quantiles",
+        ),
+        "per token",
+    )  # fmt: skip
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -181,6 +190,12 @@ assert (folded.operator().to_dense() - mixer.operator().to_dense()).abs().max() 
             numbers["gauge_quantiles"] = {
                 name: quantiles(x, self.levels) for name, x in (("low", self.low), ("high", self.high))
             }
+        if self.logs is not None:
+            numbers["log_ratio_quantiles"] = quantiles(self.logs.log_ratio, self.levels)
+            numbers["log_slowest_quantiles"] = quantiles(self.logs.log_ratio + self.bare.log(), self.levels)
+            if self.low is not None:
+                ends = {"low": self.logs.log_low, "high": self.logs.log_high}
+                numbers["log_gauge_quantiles"] = {name: quantiles(x, self.levels) for name, x in ends.items()}
         return numbers
 
 
@@ -242,8 +257,8 @@ def dsf(mixer: Any, *, sequence: int = 0) -> Dsf:
         found = eta_ratio(d)
         free = found.gauge != NO_GAUGE
         return _record(
-            d, "ratio", found.ratio, found.ratio * bare, bare, gauge=found.gauge,
-            low=found.low if free else None, high=found.high if free else None,
+            d, "ratio", found.ratio, (found.log_ratio + bare.log()).exp(), bare, gauge=found.gauge,
+            low=found.low if free else None, high=found.high if free else None, logs=found,
             reason="an exponential readout has no finite recurrence to fold into",
         )  # fmt: skip
     if nothing or not d.support.causal:
@@ -286,6 +301,7 @@ def _record(
     gauge: str = COORDINATES,
     low: Tensor | None = None,
     high: Tensor | None = None,
+    logs: EtaRatio | None = None,
     bad: bool | None = None,
 ) -> Dsf:
     """bad: whether eta was seen to be 0 or infinite somewhere; None where it was not looked at."""
@@ -303,11 +319,12 @@ def _record(
         meaning = "No token has one before it in its sequence, so there is no ratio to fold."
     else:
         meaning = (
-            f"Folding multiplies the eigenvalues by {spread_text(middle)} at the middle token and enlarges them at "
+            f"Folding multiplies the eigenvalues by {_middle(ratio, logs and logs.log_ratio)} at the middle token and "
+            "enlarges them at "
             f"{percent(beyond)} of the tokens."
         )
         if low is not None and high is not None:
-            ends = (spread_text(quantiles(x, (0.5,))[..., 0]) for x in (low, high))
+            ends = (_middle(low, logs and logs.log_low), _middle(high, logs and logs.log_high))
             meaning += " Shifted keys, which change no coefficient, move the middle down to {} and up to {}.".format(
                 *ends
             )
@@ -315,7 +332,7 @@ def _record(
             meaning += f" Both forms agree to {error:.1e}."
     return Dsf(
         kind=kind, ratio=ratio, beyond=beyond, slowest=slowest, bare=bare, error=error, gauge=gauge, low=low, high=high,
-        reason=reason, meaning=meaning, silent=f"{reason or 'eta is 1'}" if kind == "as it is" else "",
+        logs=logs, reason=reason, meaning=meaning, silent=f"{reason or 'eta is 1'}" if kind == "as it is" else "",
         conditions=(
             Condition("there is a normaliser", not plain, type(d.normalizer).__name__),
             Condition("phi is linear or a polynomial: the folded recurrence is finite", finite, repr(d.readout)),
@@ -326,6 +343,14 @@ def _record(
             ),
         ),
     )  # fmt: skip
+
+
+def _middle(values: Tensor, logs: Tensor | None) -> str:
+    """The middle of each head's values in words, as powers of e where floats do not reach."""
+    middle = quantiles(values, (0.5,))[..., 0]
+    if logs is None or not bool((middle.isinf() | (middle == 0)).any()):
+        return spread_text(middle)
+    return f"e^({spread_text(quantiles(logs, (0.5,))[..., 0])})"
 
 
 def _slowest(evolution: Evolution, d: CoefficientDynamics) -> Tensor:

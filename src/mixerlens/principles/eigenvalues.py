@@ -116,7 +116,8 @@ assert [ratio_at_one(time, -torch.inf) for time in (2, 64)] == [0.12, 0.12]
         "growing": "Share of the eigenvalues larger than 1.",
         "negative": "Share of the eigenvalues that flip a sign at every token.",
         "complex": "Share of the eigenvalues that turn.",
-        "radius_quantiles": "Quantiles of |eigenvalue|.",
+        "radius_quantiles": "Quantiles of |eigenvalue|; null beyond the range of floats, whose logarithms are in the "
+        "folded normaliser's record.",
         "phase_quantiles": "Quantiles of |phase| of those that turn.",
         "gauge": "For softmax the same shares with the origin of the keys on one of them (low, high: the extreme ratio "
         "of each token), as computed and centred; no coefficient changes, and other origins give other shares.",
@@ -147,7 +148,7 @@ def eigenvalues(
     d = one_sequence(dynamics_of(mixer), sequence)
     d = d if heads is None else d.select_heads(heads)
     eta = eta_ratio(d) if has_eta_ratio(d) else None
-    ends = None if eta is None else torch.stack([eta.low, eta.ratio, eta.centred, eta.high])
+    ends = None if eta is None else torch.stack([eta.log_low, eta.log_ratio, eta.log_centred, eta.log_high])
     groups = head_groups(d.heads, 4 * d.time * d.dim)
     found = [_of_heads(d.select_heads(group), near, None if ends is None else ends[:, group]) for group in groups]
     shares, radius, phase, gauge = (torch.cat(parts) for parts in zip(*(part[:4] for part in found), strict=True))
@@ -211,7 +212,8 @@ def multiplicities(evolution: Evolution, dim: int) -> list[int] | None:
 
 def _of_heads(d: CoefficientDynamics, near: float, ends: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, bool]:
     """Shares (heads, kinds), quantiles of radius and of phase (heads, levels), the first three shares at the ends
-    (heads, kinds, ends), whether dimensions were counted. ends: ratios at ``ENDS``, (ends, heads, tokens)."""
+    (heads, kinds, ends), whether dimensions were counted. ends: logarithms of the ratios at ``ENDS``, (ends, heads,
+    tokens): of floats the ratios may be too large or too small."""
     bare = d.evolution.eigenvalues()[0].transpose(0, 1).expand(d.heads, -1, -1)  # (heads, tokens | 1, modes)
     counts = multiplicities(d.evolution, d.dim)
     repeats = torch.tensor([1] * bare.shape[-1] if counts is None else counts)
@@ -223,14 +225,16 @@ def _of_heads(d: CoefficientDynamics, near: float, ends: Tensor | None) -> tuple
     def known(values: Tensor) -> Tensor:
         return torch.where(alive[:, None], values, torch.nan) if values.shape[1] > 1 else values
 
-    values = known(bare if ends is None else ends[ENDS.index("computed")][..., None] * bare)
-    size = known(values.abs())
-    turns = values.imag.abs() > FLAT * size
-    marks = [*_marks(size, near), ~turns & (values.real < 0), turns]
+    def folded(log_ratio: Tensor) -> Tensor:
+        return known((log_ratio[..., None] + bare.abs().log()).exp())
+
+    size = known(bare.abs()) if ends is None else folded(ends[ENDS.index("computed")])
+    turns = bare.imag.abs() > FLAT * bare.abs()  # a ratio is positive and turns nothing
+    marks = [*_marks(size, near), ~turns & (bare.real < 0), turns]
     shares = torch.stack([_share(mark, size, repeats) for mark in marks], -1)
-    over = [] if ends is None else [known((end[..., None] * bare).abs()) for end in ends]
+    over = [] if ends is None else [folded(end) for end in ends]
     gauge = [torch.stack([_share(mark, x, repeats) for mark in _marks(x, near)], -1) for x in over]
-    phase = torch.where(turns & ~size.isnan(), values.angle().abs(), torch.nan)
+    phase = torch.where(turns & ~size.isnan(), bare.angle().abs(), torch.nan)
     return (
         shares,
         quantiles(size.repeat_interleave(repeats, -1).flatten(-2)),
