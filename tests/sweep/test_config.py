@@ -66,7 +66,8 @@ def test_a_row_has_every_column_with_its_type():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"steps": 0}, "steps 0: a whole number from 1 on"),
+        ({"steps": 0}, "steps 0: a whole number from 1 to 10\\^9"),
+        ({"steps": 10**23}, "steps 100000000000000000000000: a whole number"),
         ({"batch": 2.5}, "batch 2.5"),
         ({"seed": -1}, "seed -1"),
         ({"seed": True}, "seed True"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "MEASURED", "PACKAGES", "RunConfig", "RunResult", "canonical"]
 
+MOST = 10**9  # of steps, examples or numbers: far beyond any run that ends, far within the table's int64
 SCHEMA = 1  # of the recipe: another number, and no older run counts
 PACKAGES = ("mixerlens", "torch", "numpy", "accelerate")
 
@@ -75,7 +76,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "features", "looks", "held", "tested"):
-            _number(name, getattr(self, name), int, lambda x: x >= 1, "a whole number from 1 on")
+            _number(name, getattr(self, name), int, lambda x: 1 <= x <= MOST, "a whole number from 1 to 10^9")
         _number("seed", self.seed, int, lambda x: 0 <= x < 1 << 31, "a whole number from 0 on, below 2^31")
         for name in ("lr", "clip"):
             _number(name, getattr(self, name), float, lambda x: x > 0, "a number above 0")
