@@ -373,15 +373,16 @@ def _meaning(d: CoefficientDynamics, mass: Tensor, exponent: Tensor, between: Te
     told = f"The outputs of {d.time} tokens are at most G = {spread_text(mass[:, -1])} times the largest value; "
     if not looked:
         return f"{told}no A_t acts on any state, so none grows."
-    erased, rates = exponent.isinf(), []
-    if bool((~erased).any()):
-        rates.append(f"at a rate of at most {spread_text(exponent[~erased])} a token")
+    erased = exponent.isinf()
+    fate = "is erased"
+    if not bool(erased.all()):
+        where = " in the heads that do not erase it" if bool(erased.any()) else ""
+        fate = f"grows at a rate of at most {spread_text(exponent[~erased])} a token{where}"
     if bool(erased.any()) and not bool(between.isnan().all()):
-        rates.append(f"at {spread_text(between)} over the longest run that no gate cuts")
-    gone = "" if not bool(erased.any()) else "is erased" + ("" if bool(erased.all()) else " in some heads")
-    grows = f"grows {', '.join(rates)} (natural logarithm, below 0 it fades)" if rates else ""
+        fate += f"; over the longest run that no gate cuts one grows at {spread_text(between)} a token"
+    rates = "" if fate == "is erased" else " (natural logarithm, below 0 it fades)"
     few = "" if looked == d.time - 1 else f" looked at (of {d.time - 1})"
     return (
-        f"{told}a state present at the first token {' and '.join(x for x in (gone, grows) if x)}, and any by a factor "
-        f"of at most {spread_text(norm)} at one of the {looked} tokens{few}."
+        f"{told}a state present at the first token {fate}{rates}, and any by a factor of at most {spread_text(norm)} "
+        f"at one of the {looked} tokens{few}."
     )
