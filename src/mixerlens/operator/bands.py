@@ -32,7 +32,7 @@ CHUNKS = 8  # a band at most, a power of two: the more, the longer the merging a
 WORTH = 2**15  # numbers of a head's states over all tokens: below, a head's own calls cost more than its bands save
 BANDS = 4  # side by side at most
 LARGE = 2.0**40  # entries of a state from which on products with the smallest rows would lose digits
-GROWN = 2.0**8  # norm of a run's maps, below for maps that let nothing grow: from here on small rows might lose digits
+GROWN = 2.0  # times the norm that maps have at most that let nothing grow: beyond, small rows might lose digits
 
 
 def fits(m: Mixer) -> bool:
@@ -125,8 +125,8 @@ class _Head:
 def _mild(tiles: tuple[Tensor, ...]) -> bool:
     """Whether what a band carries stays within the range of float32."""
     *_, inject, carry = tiles
-    norm = torch.linalg.vector_norm
-    return float(norm(inject)) < LARGE and float(norm(carry)) < GROWN
+    norm, most = torch.linalg.vector_norm, carry.shape[-1] ** 0.5  # of an orthogonal map
+    return float(norm(inject)) < LARGE and float(norm(carry, dim=(-2, -1)).amax()) < GROWN * most
 
 
 def _write(run: _Run, tiles: tuple[Tensor, ...], past: Tensor, out: Tensor) -> None:
