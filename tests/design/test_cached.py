@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from design import by_hand
-from mixerlens.design import MixerSpec, part, preset
+from mixerlens.design import Mixer, MixerSpec, Vector, part, preset
 from mixerlens.design.model import ModelConfig, SequenceModel
-from mixerlens.errors import UnsupportedError
+from mixerlens.errors import InputError, UnsupportedError
 
 SIZES = {"heads": 2, "dim": 4, "width": 3}
 BAR = 1e-11
@@ -148,3 +148,46 @@ def test_a_mixer_alone_keeps_everything_only_where_that_is_asked_for():
         mixer.initial_state(2)
     assert mixer.initial_state(2, growing=True).growing
     assert not moved(named("based")).blocks[0].mixer.initial_state(2, growing=True).growing
+
+
+@pytest.mark.parametrize("readout", ["identity", "relu"])
+@pytest.mark.parametrize("peak", [50.0, 1500.0])
+def test_steps_refuse_what_the_whole_forward_refuses(readout, peak):
+    """The token whose log input is the peak leaves the window: what is left would underflow in its unit."""
+    softmax = Vector(features="softmax")
+    mixer = Mixer(
+        MixerSpec("x", heads=1, dim=2, width=2, readout=readout, normalizer="row_sum", scaling="exp",
+                  support=part("window", width=2), query=softmax, key=softmax), 3, seed=0,
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        mixer.projections.get_submodule("log_input").weight.copy_(torch.tensor([[1.0, 0.0, 0.0]]))
+        mixer.projections.get_submodule("log_input").bias.zero_()
+        x = torch.randn(1, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        x[:, :, 0] = 0
+        x[0, 0, 0] = peak
+
+        def steps():
+            state, rows = mixer.initial_state(1), []
+            for t in range(6):
+                y, state = mixer.step(x[:, t], state)
+                rows.append(y)
+            return torch.stack(rows, 1)
+
+        if peak > 354:
+            for form in (steps, lambda: mixer(x)):
+                with pytest.raises(InputError, match=r"log inputs.* span e\^1500"):
+                    form()
+        else:
+            assert float((steps() - mixer(x)).abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"support": part("window", width=3)}, "support window: slots hold all tokens"),
+        ({"query": Vector(imaginary=True), "key": Vector(imaginary=True)}, "query and key must be real"),
+    ],
+)
+def test_slots_refuse_what_their_softmax_or_their_state_cannot_do(changes, told):
+    with pytest.raises(InputError, match=told):
+        MixerSpec("x", **SIZES, evolution="diagonal", system=part("slots", slots=2), **changes)

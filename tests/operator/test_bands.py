@@ -56,10 +56,10 @@ def test_every_entry(name, time):
     assert error(linear.dense(mixer), oracle_coefficients(mixer)) < 1e-12
 
 
-@pytest.mark.parametrize("grown", [bands.GROWN, 0.0])  # a band's merging in float32, and in float64
+@pytest.mark.parametrize("growth", [bands.GROWTH, 0.0])  # products in float32, and in float64
 @pytest.mark.parametrize(("correlated", "beta"), [(0.0, 1.0), (3.0, 1.99), (1.0, 1.999)])
-def test_single_precision(correlated, beta, grown, monkeypatch):
-    monkeypatch.setattr(bands, "GROWN", grown)
+def test_single_precision(correlated, beta, growth, monkeypatch):
+    monkeypatch.setattr(bands, "GROWTH", growth)
     torch.manual_seed(0)
     time = 2 * BAND + 7
     query, key = torch.randn(1, time, 1, 16) / 4, normalize(torch.randn(1, time, 1, 16) + correlated, dim=-1)
@@ -83,6 +83,36 @@ def test_states_beyond_single_precision():
     rows = slice(0, 700)  # beyond, queries have no digits left
     scale = want[..., rows, :].abs().amax(-1, keepdim=True)
     assert float(((linear.dense(mixer)[..., rows, :] - want[..., rows, :]).abs() / scale).max()) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["grows", "grows and shrinks"])
+def test_maps_that_stretch_one_direction_in_single_precision(kind):
+    """No key lies in the direction that is stretched, so alpha stays small; the roundings of a state do not."""
+    torch.manual_seed(0)
+    time, dim = BAND, 16
+    stretched = normalize(randn(1, 1, 1, dim), dim=-1)
+    key = randn(1, time, 1, dim)
+    key = normalize(key - (key * stretched).sum(-1, keepdim=True) * stretched, dim=-1)
+    direction = stretched.expand(1, time, 1, dim).float().contiguous()
+    beta = torch.full((1, time, 1), 1 + 6.9 ** (1 / 64))
+    if kind == "grows and shrinks":
+        beta = torch.full((1, time, 1), 1 + 2**0.25)
+        beta[:, (torch.arange(time) // 32) % 2 == 1] = 1 + 2**-0.25
+    mixer = CoefficientDynamics(torch.randn(1, time, 1, dim) / 4, key.float(), Delta(direction, beta))
+    assert bands._bounded(mixer) == [False]
+    assert error(linear.dense(mixer), oracle_coefficients(mixer.to(torch.float64))) < 1e-6
+
+
+def test_what_is_certified_not_to_stretch():
+    torch.manual_seed(0)
+    key, beta = normalize(torch.randn(2, 300, 2, 8), dim=-1), 2 * torch.rand(2, 300, 4)
+    query, gates = torch.randn(2, 300, 4, 8), -torch.rand(2, 300, 4)
+    assert bands._bounded(CoefficientDynamics(query, key, Delta(key, beta, log_decay=gates))) == [True] * 4
+    beta[1, 7, 2], gates[0, 3, 0] = 5.0, 1.0
+    assert bands._bounded(CoefficientDynamics(query, key, Delta(key, beta, log_decay=gates))) == [False, True] * 2
+    assert bands._bounded(CoefficientDynamics(query, key, Delta(key, beta.clamp(max=2)))) == [True] * 4
+    oblique = DiagonalPlusRankOne(left=-key, right=key, log_decay=gates.unsqueeze(-1).expand(-1, -1, -1, 8))
+    assert bands._bounded(CoefficientDynamics(query, key, oblique)) == [False] * 4
 
 
 def test_what_goes_another_way():

@@ -27,6 +27,7 @@ from mixerlens.design.signals import Signal
 from mixerlens.design.spec import MixerSpec, Part
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.errors import InputError, UnsupportedError
+from mixerlens.families import exponentials
 from mixerlens.operator.oracle import oracle
 from mixerlens.shapes import spread
 
@@ -350,6 +351,9 @@ def _in_one_unit(
     if state.held is None:
         return dynamics, None, unit
     common = torch.maximum(unit, old)
+    # once the token at the peak is gone, what came after it must still be there
+    open_ = ~torch.isneginf(assembly["log_input"])
+    exponentials.held(float(torch.where(open_, common - unit, 0).max()), unit, "log inputs of the tokens so far")
     return in_unit(dynamics, unit - common), rescaled(state.held, old - common), common
 
 

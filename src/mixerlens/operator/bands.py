@@ -6,8 +6,10 @@ P and injects I as columns,
     alpha[band, earlier] = E Z,   Z <- [P Z, I]
 
 so each entry is written once, where it stays, by wide products, and the past is carried once a band. A band itself
-grows from chunks by merging neighbours. What travels from band to band is float64; in a band, where rows and columns
-meet three maps at most, they are of alpha's own precision unless the maps let them grow.
+grows from chunks by merging neighbours. What travels from band to band is float64. Where no product of maps can grow,
+|E z| <= |q| |b k| for every row and column, so that the products that write alpha, and those in a band, where rows and
+columns meet three maps at most, are of its own precision. That is certified by the norms of all maps; without it
+everything is float64 up to the entries themselves.
 """
 
 from __future__ import annotations
@@ -21,18 +23,18 @@ from torch import Tensor
 from mixerlens import pages
 from mixerlens.composition import Mixer
 from mixerlens.dynamics import CoefficientDynamics
-from mixerlens.evolution import Evolution
+from mixerlens.evolution import Delta, Evolution
 from mixerlens.evolution.base import Matrix
 from mixerlens.operator.streams.generators import row_factors
 from mixerlens.readout import Identity
-from mixerlens.shapes import fold, take_heads, tile
+from mixerlens.shapes import fold, spread, take_heads, tile
 
 CHUNK = 64  # tokens a chunk at least
 CHUNKS = 8  # a band at most, a power of two: the more, the longer the merging and the rarer the carrying
 WORTH = 2**15  # numbers of a head's states over all tokens: below, a head's own calls cost more than its bands save
 BANDS = 4  # side by side at most
-LARGE = 2.0**40  # entries of a state from which on products with the smallest rows would lose digits
-GROWN = 2.0  # times the norm that maps have at most that let nothing grow: beyond, small rows might lose digits
+COLUMNS = 4096  # of a product in float64 at once
+GROWTH = 2.0  # of any product of maps, at most, that counts as none: roundings of unit keys
 
 
 def fits(m: Mixer) -> bool:
@@ -50,12 +52,10 @@ def write(m: Mixer, out: Tensor) -> None:
     ((d, weight),) = m.terms
     rows, size = row_factors(d, weight), max(CHUNK, d.evolution.chunk)
     past = pages.empty(d.batch, d.dim, d.time, dtype=torch.float64, device=d.device)
-    for head in range(d.heads):  # one head's generators stay near
+    for head, bounded in enumerate(_bounded(d)):  # one head's generators stay near
         own = _Head(d, rows, head)
         for run in _runs(d.time, size):
-            tiles = own.tiles(run, m.coefficient_dtype)
-            if m.coefficient_dtype != torch.float64 and not _mild(tiles):
-                tiles = own.tiles(run, torch.float64)
+            tiles = own.tiles(run, m.coefficient_dtype if bounded else torch.float64)
             for batch in range(d.batch):
                 _write(run, tuple(x[batch] for x in tiles), past[batch], out[batch, head])
 
@@ -122,11 +122,15 @@ class _Head:
         )
 
 
-def _mild(tiles: tuple[Tensor, ...]) -> bool:
-    """Whether what a band carries stays within the range of float32."""
-    *_, inject, carry = tiles
-    norm, most = torch.linalg.vector_norm, carry.shape[-1] ** 0.5  # of an orthogonal map
-    return float(norm(inject)) < LARGE and float(norm(carry, dim=(-2, -1)).amax()) < GROWN * most
+def _bounded(d: CoefficientDynamics) -> list[bool]:
+    """For every head, whether no product of its maps stretches any state: certified for delta rules, whose maps are
+    symmetric, so that their largest |eigenvalue| is their norm; other kinds are not looked at."""
+    e = d.evolution
+    if not isinstance(e, Delta):
+        return [False] * d.heads
+    norms = e.eigenvalues().abs().amax(-1)  # (batch | 1, time | 1, heads | groups)
+    logs = norms.clamp(min=1).log().sum(1) * (d.time // norms.shape[1])
+    return spread(torch.exp(logs) <= GROWTH, d.heads, 1).all(0).tolist()  # a NaN is not bounded
 
 
 def _write(run: _Run, tiles: tuple[Tensor, ...], past: Tensor, out: Tensor) -> None:
@@ -136,8 +140,7 @@ def _write(run: _Run, tiles: tuple[Tensor, ...], past: Tensor, out: Tensor) -> N
     for rows, columns, through in zip(*_merged(run, tiles, out), strict=True):
         hi = lo + len(rows)
         if lo:
-            left, right = _cast(rows, past[:, :lo], out.dtype)
-            torch.mm(left, right, out=out[lo:hi, :lo])
+            _multiply(rows, past[:, :lo], out[lo:hi, :lo])
         if hi < len(out):
             past[:, :lo], past[:, lo:hi] = through @ past[:, :lo], columns
         lo = hi
@@ -153,7 +156,7 @@ def _merged(run: _Run, tiles: tuple[Tensor, ...], out: Tensor) -> tuple[Tensor, 
     while len(carry) > run.bands:
         earlier, later = carry[0::2], carry[1::2]
         below, before = emit[1::2], inject[0::2]
-        torch.bmm(*_cast(below, before, out.dtype), out=_squares(out, run.lo, size, size, 2 * size, len(later)))
+        _multiply(below, before, _squares(out, run.lo, size, size, 2 * size, len(later)))
         emit, rows = emit.new_empty(len(later), 2, size, dim), emit
         inject, columns = inject.new_empty(len(later), dim, 2, size), inject
         emit[:, 0], inject[:, :, 1] = rows[0::2], columns[1::2]
@@ -171,15 +174,10 @@ def _squares(out: Tensor, lo: int, below: int, size: int, step: int, count: int)
     return first.as_strided((count, size, size), (step * (down + right), down, right))
 
 
-def _cast(rows: Tensor, columns: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows (..., rows, dim) and columns (..., dim, columns) as they are multiplied. A state that has grown would leave
-    the range of float32: then each dimension is measured in units of its largest column."""
-    if dtype == torch.float64:
-        return rows, columns
-    small = columns.to(dtype).contiguous()
-    if not float(torch.linalg.vector_norm(small)) < LARGE:
-        units = columns.abs().amax(-1, keepdim=True)
-        units = torch.where(torch.isfinite(units) & (units > 0), units, 1)
-        rows, columns = rows * units.mT, columns / units
-        small = columns.to(dtype)
-    return rows.to(dtype), small
+def _multiply(rows: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Rows (..., rows, dim) times columns (..., dim, columns) into out, in the precision of the rows."""
+    if rows.dtype == out.dtype:
+        torch.matmul(rows, columns.to(rows.dtype), out=out)
+        return
+    for lo in range(0, columns.shape[-1], COLUMNS):
+        out[..., lo : lo + COLUMNS] = rows @ columns[..., lo : lo + COLUMNS]

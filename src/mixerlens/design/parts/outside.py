@@ -25,7 +25,7 @@ CONVOLUTIONS = table(
     Kind("none", "no short convolution", _outside),
     Kind(
         "causal",
-        "a learned filter of ``width`` tokens a channel over projected query, key and value, before their features",
+        "a learned filter of width tokens a channel over projected query, key and value, before their features",
         _outside,
         _WIDTH | _WHICH | {"activation": Option(choice("none", "silu"), "none")},
     ),

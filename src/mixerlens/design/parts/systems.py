@@ -62,6 +62,10 @@ def _needs_diagonal(spec: MixerSpec) -> None:
             f"system slots: evolution {spec.evolution.kind} with key.source {spec.key.source}: slots need evolution "
             "diagonal, without frequency, which says how each forgets, and a key of their own"
         )
+    if spec.support.kind != "causal":
+        raise InputError(f"system slots: support {spec.support.kind}: slots hold all tokens so far, support causal")
+    if spec.query.imaginary or spec.key.imaginary:
+        raise InputError("system slots: query and key must be real: what the slots are asked passes a softmax")
 
 
 def _slots(a: Assembly, o: Options) -> Mixer:

@@ -67,7 +67,7 @@ REGISTER = Kind(
 )
 WINDOW = Kind(
     "window",
-    "the state holds the last ``width`` impulses side by side: a window with a finite state",
+    "the state holds the last width impulses side by side: a window with a finite state",
     _window,
     {"width": Option(integer())},
     _window_signals,
