@@ -181,7 +181,14 @@ def _list(studies: dict[str, Study], scale: str, output: Path, data: Path | None
         print_json(rows)
         return
     shown = table(
-        f"studies, scale {scale}", "study", "table", "answers", "sets", "cells", "stored", right=("cells", "stored")
+        f"studies, scale {scale}; stored: in {plain(output)}",
+        "study",
+        "table",
+        "answers",
+        "sets",
+        "cells",
+        "stored",
+        right=("cells", "stored"),
     )
     for row in rows:
         cells = (

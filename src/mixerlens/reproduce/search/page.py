@@ -201,8 +201,8 @@ def _left_out() -> str:
 With the parts of [`mixerlens design show`](design.md), sized by the dimensions of query and key (or slots, or the
 window); the values of all heads together are as wide as the model. Numbers of state are what the recurrence carries:
 the library keeps two writes a token, or one that waits a token, side by side, and they are counted once; the last
-inputs of a short convolution are not counted, for families and candidates alike. Times of a step were measured once,
-before the runs.
+inputs of a short convolution, and mamba3's last key and value, are not counted, for families and candidates alike.
+Times of a step were measured once, before the runs.
 
 {table(("left out", "because"), lines)}"""
 
@@ -219,7 +219,12 @@ def _limits(document: dict[str, Any]) -> str:
   have no such limit: their time stands beside them.
 - The last rung has {scale.finalists} families, the best by the second: that the others are worse is a choice by few
   seeds and, in the first rung, by one short training.
-- Student's t takes differences over seeds as normal, which {len(TABLES[FINAL][1])} seeds cannot show.
+- Student's t takes differences over seeds as normal, which {len(TABLES[FINAL][1])} seeds cannot show, and which a
+  training that diverges makes far from true: its answers count as wrong, so that its score is below that of guessing.
+- The sizes of the states are alike, the numbers of parameters are not: the tables show both.
+- "Beaten" is about the families of the last rung alone, not about all that stand in the first.
+- What a step costs was measured once beforehand, the model and its training alone; times in the tables were taken
+  beside other work, with looks and tests in them, and order nothing.
 - The tasks' sizes, the rate and the steps were settled in about twenty trainings of seed {SETTLED}, of ttt_linear,
   mamba2, linear_attention and delta_product, with accuracies in view. Of candidates a few steps were timed and no
   accuracy was seen; parts and draw are the first that were made. Seed {SETTLED} is in no cell.

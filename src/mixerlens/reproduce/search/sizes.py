@@ -16,9 +16,9 @@ TOLERANCE = 0.07  # of NUMBERS, to either side: a normaliser carries a column mo
 def numbers(spec: MixerSpec) -> int | None:
     """What one layer carries from token to token: `design.cost`'s count; None where it grows with the sequence.
 
-    Not counted are the last inputs of a short convolution, which the page shows beside. The library carries the state
-    of several writes a token, and of a write that waits a token, side by side; the published recurrences add them up at
-    once, and so are counted once.
+    Not counted are the last inputs of a short convolution, and the last key and value of a trapezoid (128 numbers of
+    mamba3), which the page shows beside. The library carries the state of several writes a token, and of a write that
+    waits a token, side by side; the published recurrences hold one state, and so they are counted once.
     """
     counted = cost(replace(spec, short_convolution=part("none")), WIDTH, length=2).state
     waits = spec.evolution.kind in ("read_before_write", "trapezoid")
