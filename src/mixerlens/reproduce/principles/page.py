@@ -50,7 +50,7 @@ arXiv 2510.09389 derives six principles for the parts of a token mixer. This pag
 is changed and all else stays, and asks whether the change does what the principle says; and whether the spectrum that
 is measured of a trained mixer predicts what it can do.
 
-`{RUN}` runs what is not stored in its folder, about four
+`{RUN}` runs what is not stored in its folder, about three
 hours of one idle core for all of it, and writes this page again, its numbers in `principles-study.json` beside it.
 Scale `{document["scale"]}`: {scale.layers} layers of width {scale.features}. {done} of {all_} cells
 {"are there" if done == all_ else "are there, the last section names the others"}; they took {minutes:.0f} minutes of
