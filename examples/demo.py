@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 import mixerlens as ml
-from mixerlens.report.words import unit_of
+from mixerlens.measures.record import unit_of
 
 SPECIMENS = Path(__file__).resolve().parents[1] / "specimens"
 TOKENS = 384
