@@ -91,3 +91,13 @@ def test_the_kinds_of_two_layers_are_told_and_their_names_stand_apart(drawn):
 def test_a_logarithmic_axis_has_more_than_one_label(low, high):
     ticks = figure._ticks(low, high)
     assert 2 <= len(ticks) <= 12 and ticks == sorted(set(ticks)) and all(low <= v <= high for v in ticks)
+
+
+def test_the_number_of_a_line_that_is_cut_stands_at_the_edge():
+    from matplotlib.figure import Figure
+
+    axis = Figure().subplots()
+    axis.set_yscale("log")
+    axis.set_ylim(1e-7, 1)
+    figure._name_ends(axis, [(1.0, 1e-30, 0), (1.0, 1e-2, 1)])
+    assert [(text.get_text(), text.xy[1]) for text in axis.texts] == [("0", 1e-7), ("1", 1e-2)]

@@ -115,8 +115,11 @@ def _lines(axis: Any, one: Lines) -> int:
 
 
 def _name_ends(axis: Any, ends: list[tuple[float, float, int]]) -> None:
-    """The number of its layer at the end of each line; those that would lie on each other are written together."""
-    placed = sorted((*axis.transData.transform((x, y)), x, y, layer) for x, y, layer in ends)
+    """The number of its layer at the end of each line, or at the edge below which it is cut; those that would lie on
+    each other are written together."""
+    bottom, top = axis.get_ylim()
+    inside = [(x, min(max(y, bottom), top), layer) for x, y, layer in ends]
+    placed = sorted((*axis.transData.transform((x, y)), x, y, layer) for x, y, layer in inside)
     groups: list[list[Any]] = []
     for end in sorted(placed, key=lambda p: (p[0], p[1])):
         last = groups[-1][-1] if groups else None
