@@ -73,6 +73,11 @@ def test_what_is_understood(made):
     assert made.index("</h2>") < made.index("<svg>") < made.index("<ul><li>an item")
 
 
+def test_of_links_to_other_pages_the_words_are_left():
+    made = page("# Title\n\nSee [the `bench`](bench-tasks.md#grid), [0, 1](b) and f(x)[2](3).\n", {}, "a command")
+    assert "<p>See the <code>bench</code>, [0, 1](b) and f(x)[2](3).</p>" in made
+
+
 def test_nothing_may_be_loaded_or_run(made):
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', made)
     assert policy is not None and policy.group(1).startswith("default-src 'none'; style-src 'sha256-")

@@ -128,7 +128,9 @@ def _list(lines: list[str]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Escaped text with its code, bold and italics."""
+    """Escaped text with its code, bold and italics. Of links to other pages, which are not beside this file, the words
+    alone."""
+    text = re.sub(r"\[([^\[\]]+)\]\([\w./-]+\.md(?:#[\w-]+)?\)", r"\1", text)
     found = []
     for k, piece in enumerate(text.split("`")):
         plain = escape(piece.replace("\\|", "|"))
