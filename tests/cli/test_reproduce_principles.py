@@ -55,7 +55,6 @@ def test_a_part_is_run_stored_and_shown(mixerlens, tmp_path, tiny):
         (("--scale", "full"), "'full' is no scale of this study; choose from quick, paper"),
         (("--only", "nothing"), "choose from readout, evolution, scaling, normalizer, spectrum"),
         (("--sets", "digits"), "'digits' is no set of scale quick of this study; it has none, all is drawn"),
-        (("--stored", "--report", "study.html"), "the study principles has no pictures: write its page with --page"),
     ],
 )
 def test_bad_input_is_one_line(mixerlens, tmp_path, arguments, said, monkeypatch):

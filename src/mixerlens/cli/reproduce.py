@@ -73,8 +73,6 @@ def reproduce(
 
     chosen = _known(study, STUDIES)
     pages = chosen.pages
-    if report is not None and not hasattr(pages, "html"):
-        raise InputError(f"the study {study} has no pictures: write its page with --page")
     folder = None if data is None else os.fspath(data)
     store = Store(output / study / scale)
     asked = partial(chosen.cells, scale, _names(only), _seeds(seeds), _names(sets), folder, get=store.get)

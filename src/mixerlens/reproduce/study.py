@@ -46,8 +46,8 @@ class Table:
 @dataclass(frozen=True)
 class Study:
     """tables by name, in the order they are run. scales: the first one is what is run unless another is asked for.
-    page: the module of this package that writes the study's page: markdown(document), brief(document) and, where it
-    has pictures, html(document)."""
+    page: the module of this package that writes the study's page: markdown(document), brief(document), html(document).
+    """
 
     title: str
     tables: dict[str, Table]

@@ -11,6 +11,7 @@ from mixerlens.measures.record import plain
 from mixerlens.reproduce.intervals import wilson
 from mixerlens.reproduce.principles import page
 from mixerlens.reproduce.principles.claims import CLAIMS, judged, longest, outcome, trained_length
+from mixerlens.reproduce.principles.figures import figures
 from mixerlens.reproduce.store import Store
 from mixerlens.reproduce.study import STUDIES, document
 from mixerlens.sweep.intervals import of_mean
@@ -161,3 +162,20 @@ def test_a_stored_cell_is_found_again(tmp_path, name):
 
     path.write_text(json.dumps(made(cell, 0.5)))
     assert store.get(cell) is not None
+
+
+def test_the_pictures_are_those_of_the_numbers():
+    ahead = {claim.more for claim in CLAIMS}
+    found = told(lambda cell: 0.9 if cell.variant in ahead else 0.2)
+    pictures = figures(found)
+    ((claims, caption),) = pictures["What agrees with the literature"]
+    assert "Holm" in caption and claims.count("95 %") == len(CLAIMS)
+    for each in judged(found["tables"]):
+        assert f"{100 * each.difference:+.1f} points, 95 % {100 * each.low:+.1f} to" in claims
+    shown = pictures["Which A_t tracks a state, with and without positions?"]
+    assert [caption.partition(":")[0] for _, caption in shown] == ["parity", "words"]
+    assert "scalar, signed, without positions" in shown[0][0] and "3 seeds" in shown[0][0]
+    whole = page.html(found)
+    assert whole.count("<svg") == 1 + sum(len(each) for key, each in pictures.items() if key.startswith("Which"))
+    assert "<script" not in whole and "://" not in whole.replace("http://www.w3.org/2000/svg", "")
+    assert figures(document("principles", "quick", STUDY.cells("quick"), [])) == {}

@@ -21,7 +21,7 @@ from ...sweep.intervals import Answers, of_difference, p_of_difference
 from ..intervals import holm
 from .tables import EVOLUTION, NORMALIZER, READOUT, SCALING, SETTLED
 
-__all__ = ["CLAIMS", "Claim", "Judged", "judged"]
+__all__ = ["CLAIMS", "CLAIMS_HEADING", "Claim", "Judged", "judged"]
 
 
 def outcome(run: Mapping[str, Any]) -> Answers:
@@ -78,6 +78,7 @@ class Judged:
         return self.verdict in ("agrees", "the other way") and self.adjusted < 0.05
 
 
+CLAIMS_HEADING = "What agrees with the literature"  # of the page
 _NONE, _LEARNED = ", without positions", ", learned positions"
 _PRINCIPLES, _SIGNS, _PRODUCT = "arXiv 2510.09389", "arXiv 2411.12537", "arXiv 2502.10297"
 _LARGE = "n = 64"

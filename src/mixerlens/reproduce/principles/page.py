@@ -7,11 +7,11 @@ from typing import Any
 
 from ...markdown import table
 from ..words import not_run, spread
-from .claims import judged
+from .claims import CLAIMS_HEADING, judged
 from .statistic import DRAWS, FEWEST, correlation
 from .tables import EVOLUTION, NORMALIZER, READOUT, SCALES, SCALING, SETTLED, SPECTRUM, TABLES, Scale
 
-__all__ = ["brief", "markdown"]
+__all__ = ["brief", "html", "markdown"]
 
 RUN = "mixerlens reproduce principles --page docs/principles-study.md"
 Runs = Mapping[str, Mapping[str, Any]]
@@ -26,6 +26,15 @@ def markdown(document: dict[str, Any]) -> str:
 def brief(document: dict[str, Any]) -> str:
     """The tables alone, of the cells that were asked for."""
     return "\n".join(part for part in _answers(document) if part)
+
+
+def html(document: dict[str, Any]) -> str:
+    """The page with its pictures as one HTML file that loads nothing."""
+    from ...report import prose
+    from .figures import figures
+
+    command = RUN.replace("--page docs/principles-study.md", "--report FILE.html")
+    return prose.page(markdown(document), figures(document), command)
 
 
 def _answers(document: dict[str, Any]) -> list[str]:
@@ -85,7 +94,7 @@ def _claims(document: dict[str, Any]) -> str:
         body.append((c.says, c.source, f"{c.table}, {c.data}", f"{c.more} - {c.less}", difference, each.verdict, p))
     counts = {word: sum(each.verdict == word for each in found) for word in ("agrees", "undecided", "the other way")}
     kept = sum(each.stays for each in found)
-    return f"""## What agrees with the literature
+    return f"""## {CLAIMS_HEADING}
 
 Expectations, each as one comparison: difference of test accuracies in points [95 % interval over seeds and test
 sequences, all answers of a sequence taken as one]. {counts["agrees"]} agree, {counts["the other way"]} come out the
