@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixerlens import native
+from mixerlens import native, pages
 from mixerlens.once import differentiable_once
 from mixerlens.scans.mamba_gradients import Gradients
 from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, Part, Span, parts, shape
@@ -84,7 +84,7 @@ class _Scan(torch.autograd.Function):
         grad_y, grad_state = outer
         if ctx.library is not None:
             return native.backward(ctx.library, x, dt, A, B, C, native.Kept(kept, ctx.every), grad_y, grad_state)
-        into = {name: torch.empty_like(t, memory_format=torch.contiguous_format) for name, t in (("x", x), ("dt", dt))}
+        into = {name: pages.empty(*t.shape, dtype=t.dtype, device=t.device) for name, t in (("x", x), ("dt", dt))}
         into |= {
             name: torch.zeros_like(t, memory_format=torch.contiguous_format)
             for name, t in zip("ABC", (A, B, C), strict=True)
@@ -108,8 +108,9 @@ def _steps_between_kept(x: Tensor, A: Tensor) -> int:
 def _forward(x, dt, A, B, C, initial_state, every: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Output, last state, and the states before every so many steps, (count, batch, state, channels)."""
     time, (batch, channels, size) = x.shape[1], initial_state.shape
-    y, last = torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(initial_state)
-    kept = x.new_empty(-(-time // every) if every else 0, batch, size, channels)
+    like = {"dtype": x.dtype, "device": x.device}
+    y, last = pages.empty(*x.shape, **like), torch.empty_like(initial_state)
+    kept = pages.empty(-(-time // every) if every else 0, batch, size, channels, **like)
     with torch.inference_mode():  # calls cost less
         for part in parts(FORWARD, x, dt, A, B, C):
             _forward_part(part, initial_state, y, last, kept, every)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mixerlens.scans.mamba_tiles import SPAN, Part, Tile
+from mixerlens.scans.walk import walk
 
 
 class Gradients:
@@ -22,7 +23,8 @@ class Gradients:
         size, channels = part.rates.shape
         self.rates = part.x.new_zeros(1, size * channels)
         self.ones = part.x.new_ones(part.steps * part.batch, 1, max(size, part.steps * part.batch))
-        self.states = part.x.new_empty(part.steps + 1, part.batch, size, channels)  # first the one before a tile
+        self.states = Tile(torch.empty_like(part.tiles[0].full))
+        self.walk = walk(part.x.device.type, part.x.dtype)
         self.group = every * max(1, SPAN // every)  # steps that are prepared and stored at once
 
     def run(self) -> None:
@@ -79,13 +81,14 @@ class Group:
 
 
 class Steps:
-    """One tile's steps: their states once more, then their adjoints and gradients.
+    """One tile's steps: their decays once more, the adjoints, the states once more, and then the gradients.
 
-    Most passes take a whole tile; only what one step hands to the next goes step by step, in one call each.
+    The states come last, so that the decays can become what they leave of the state before: then the gradient in dt A
+    is one product more. Most passes take a whole tile; only what one step hands to the next goes step by step.
     """
 
     def __init__(self, group: Group, span: slice) -> None:
-        self.gradients, self.part = group.gradients, group.part
+        self.gradients, self.part = group.gradients, (part := group.part)
         steps, ones = span.stop - span.start, group.gradients.ones
         self.step, self.written, self.gy, self.B, self.C = (
             tensor[span] for tensor in (group.step, group.written, group.gy, group.B, group.C)
@@ -94,31 +97,28 @@ class Steps:
         self.grad_B, self.grad_C, self.through_write, self.through_decay = (t[span].flatten(0, 1) for t in gradients)
         self.written_rows, self.gy_rows = (t[span].flatten(0, 1) for t in group.over_channels)
         self.B_row = self.B.mT.flatten(0, 1)
-        self.decay, self.l = (tile.first(steps) for tile in self.part.tiles)
-        self.before, self.states = self.gradients.states[:steps], Tile(self.gradients.states[1 : steps + 1])
-        self.forward = list(zip(self.states.rows, self.decay.rows, self.before.unbind(0), strict=True))
-        self.back = list(zip(self.l.rows[:-1], self.decay.rows[1:], self.l.rows[1:], strict=True))[::-1]
+        self.decay, self.l, self.states = (tile.first(steps) for tile in (*part.tiles, group.gradients.states))
+        inputs = self.B.unbind(0), self.written.unbind(0)
+        self.forward = list(zip(self.decay.rows, *inputs, self.states.rows, strict=True))
+        self.back = list(self.l.rows[-2::-1]), list(self.decay.rows[:0:-1]), list(self.l.rows[:0:-1])
         rows = len(self.gy_rows)
-        self.over_state, self.over_steps = ones[:rows, :, : len(self.part.rates)], ones[0, :, :rows]
+        self.over_state, self.over_steps = ones[:rows, :, : len(part.rates)], ones[0, :, :rows]
         self.through_rows = self.decay.flat.flatten(1)
 
     def run(self, start: Tensor) -> None:
         part, decay, states, l, adjoint = self.part, self.decay, self.states, self.l, self.gradients.adjoint
         part.decays(self.step, decay)
-        self.before[0].copy_(start)
-        torch.mul(self.B, self.written, out=states.full)
-        for state, a, previous in self.forward:
-            state.addcmul_(a, previous)
-        torch.bmm(self.gy_rows, states.turned, out=self.grad_C)
         torch.mul(self.C, self.gy, out=l.full)
         l.rows[-1].add_(adjoint)
-        for row, a, following in self.back:
-            row.addcmul_(a, following)
+        if self.back[0]:
+            self.gradients.walk(*self.back)
         torch.bmm(self.written_rows, l.turned, out=self.grad_B)
         torch.bmm(self.B_row, l.flat, out=self.through_write)
-        through = decay.full.mul_(l.full)  # dL/dh_{t-1} by way of h_t
-        adjoint.copy_(through[0])
-        through.mul_(self.before)  # dL/d(dt_t A)
+        torch.mul(decay.rows[0], l.rows[0], out=adjoint)
+        for left, b, u, state in self.forward:  # of the state before; from here on `decay` holds that
+            start = torch.addcmul(left.mul_(start), b, u, out=state)
+        torch.bmm(self.gy_rows, states.turned, out=self.grad_C)
+        through = decay.full.mul_(l.full)  # dL/d(dt_t A)
         torch.mul(through, part.A, out=l.full)
         torch.bmm(self.over_state, l.flat, out=self.through_decay)
         through.mul_(self.step)
