@@ -88,6 +88,19 @@ def test_delta_rules_have_real_eigenvalues():
     assert case.evolution(case.leaves(TIME)).eigenvalues().imag.abs().max() > 0.1
 
 
+@pytest.mark.parametrize("dim", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_of_delta_rules(dim, dtype):
+    """Against singular values of A_t: two groups of directions for four heads, |a| above and below 1, any beta."""
+    w, beta, a = (randn(*shape).to(dtype) for shape in ((2, 5, 2, dim), (2, 5, 4), (1, 5, 1)))
+    wide = w.double().repeat_interleave(2, 2)
+    plain = torch.eye(dim) - beta.double()[..., None, None] * wide[..., :, None] * wide[..., None, :]
+    for decay, A in ((None, plain), (a, a.double()[..., None, None] * plain)):
+        found = evolution.Delta(w, beta, decay=decay).norms()
+        bar = 1e-6 if dtype == torch.float32 else 2**-7  # beta's own dtype rounds the result
+        torch.testing.assert_close(found.double(), torch.linalg.matrix_norm(A, 2), rtol=bar, atol=0)
+
+
 def test_one_decay_for_all_dimensions():
     left, right, a = randn(2, 3), randn(2, 3), torch.tensor([[0.5], [-0.2]], dtype=torch.float64)
     for r in (right, -left):

@@ -13,7 +13,7 @@ from mixerlens.evolution.base import Factors
 from mixerlens.evolution.correction import ScalarChain, StillChain, aligned, corrected
 from mixerlens.evolution.erasure import erased, own
 from mixerlens.evolution.scalar import Decayed
-from mixerlens.shapes import spread, tile, wide
+from mixerlens.shapes import spread, tile, wide, working
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,18 @@ class Delta(Decayed):
         else:
             values = torch.stack([along, torch.ones_like(along)], -1)
         return self._decayed(values.to(torch.complex128), lo, hi)
+
+    def norms(self) -> Tensor:
+        """The norm of each A_t, which is symmetric: its largest |eigenvalue|, in the parameters' own precision.
+
+        (batch | 1, time | 1, heads | groups)
+        """
+        w = self.direction.to(working(self.direction.dtype))
+        square = torch.einsum("...i,...i->...", w, w)
+        norms = (1 - self.beta * spread(square, max(self.beta.shape[2], square.shape[2]), axis=2)).abs()
+        if w.shape[-1] > 1:
+            norms = norms.clamp(min=1)
+        return norms if self.scalar is None else self._decayed(norms[..., None], 0, None)[..., 0].abs()
 
     def check(self, dim: int) -> None:
         if self.direction.shape[-1] != dim:

@@ -42,7 +42,8 @@ def erased(decay: Tensor | None, query: Tensor, direction: Tensor, strength: Ten
     for lo in range(0, count, each):
         part = slice(lo, lo + each)
         chain = ScalarChain(decays[0][part].double()) if decays else StillChain()
-        rows = torch.cat([query[part].double(), direction[part].double()], 1)
+        rows = solved.new_empty(len(query[part]), 2 * size, dim)
+        rows[:, :size], rows[:, size:] = query[part], direction[part]
         _close(chain, rows, strength[part].double(), solved[part], states[part])
     solved, states = solved.unflatten(0, lead), states.unflatten(0, lead)
     intra, inject, emit, carry = (
@@ -56,10 +57,11 @@ def _close(chain: ScalarChain | StillChain, rows: Tensor, strength: Tensor, solv
     above the directions, rows (n, 2 chunk, dim)."""
     size, strength = strength.shape[1], strength.unsqueeze(-1)
     query, direction = rows[:, :size], rows[:, size:]
-    reads, overlaps = (rows @ direction.mT).split(size, 1)
+    reads, overlaps = solved[:, :size], direction @ direction.mT
+    torch.bmm(query, direction.mT, out=reads)
     chain.weigh_(reads, overlaps)
-    solved[:, :size], solved[:, size:] = reads, chain.leave(direction).mT
-    system = overlaps * strength
+    solved[:, size:] = chain.leave(direction).mT
+    system = overlaps.mul_(strength)
     torch.linalg.solve_triangular(system, solved, upper=False, left=False, unitriangular=True, out=solved)
     torch.bmm(solved, chain.enter(direction) * -strength, out=states)
     states[:, :size].add_(chain.read(query))

@@ -90,8 +90,12 @@ class _Head:
     """The generators of one head."""
 
     def __init__(self, d: CoefficientDynamics, rows: Tensor | None, head: int) -> None:
+        known: dict[int, Tensor] = {}  # a delta rule's keys are its directions: one tensor, one copy
+
         def own(x: Tensor) -> Tensor:
-            return take_heads(x, [head], d.heads).contiguous()
+            if id(x) not in known:
+                known[id(x)] = take_heads(x, [head], d.heads).contiguous()
+            return known[id(x)]
 
         self.dynamics = d
         self.query, self.key = own(d.query), own(d.key)
@@ -123,12 +127,12 @@ class _Head:
 
 
 def _bounded(d: CoefficientDynamics) -> list[bool]:
-    """For every head, whether no product of its maps stretches any state: certified for delta rules, whose maps are
-    symmetric, so that their largest |eigenvalue| is their norm; other kinds are not looked at."""
+    """For every head, whether no product of its maps stretches any state: certified for delta rules, whose
+    norms are known; other kinds are not looked at."""
     e = d.evolution
     if not isinstance(e, Delta):
         return [False] * d.heads
-    norms = e.eigenvalues().abs().amax(-1)  # (batch | 1, time | 1, heads | groups)
+    norms = e.norms()
     logs = norms.clamp(min=1).log().sum(1) * (d.time // norms.shape[1])
     return spread(torch.exp(logs) <= GROWTH, d.heads, 1).all(0).tolist()  # a NaN is not bounded
 
