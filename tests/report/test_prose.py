@@ -126,3 +126,10 @@ def test_ticks_are_round_and_inside(low, high, ticks):
     found = Axis("", low, high).ticks
     assert all(low - 1e-9 <= value <= high + 1e-9 for value in found) and 4 <= len(found) <= 8
     assert ticks is None or found == pytest.approx(ticks)
+
+
+def test_fenced_code_keeps_its_lines_and_is_escaped():
+    made = page("# T\n\nBefore:\n```yaml\na: <b>\n  - | **c**\n\n# d\n```\nAfter.\n", {}, "x")
+    code = re.search(r"<pre[^>]*><code>(.*?)</code></pre>", made, re.S)
+    assert code is not None and code.group(1) == "a: &lt;b&gt;\n  - | **c**\n\n# d"
+    assert "<p>Before:</p>" in made and "<p>After.</p>" in made

@@ -1,7 +1,8 @@
 """A page of the documentation as one HTML file: the Markdown that this project writes, escaped, with its pictures.
 
 What is understood is what `reproduce` writes and no more: headings, paragraphs, lists of two levels, tables, details,
-`code`, **bold** and *italics*. Everything else is text, tags too. The file loads nothing and runs no script.
+fenced code, `code`, **bold** and *italics*. Everything else is text, tags too. The file loads nothing and runs no
+script.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ __all__ = ["page"]
 
 _CELL = re.compile(r"(?<!\\)\|")
 _NUMBER = re.compile(r"[+\u2212-]?\d")
+_FENCE = "```"
 _DETAILS = re.compile(r"<details><summary>(.*)</summary>")
 
 
@@ -83,6 +85,11 @@ def _blocks(text: str, figures: Mapping[str, Sequence[tuple[str, str]]]) -> Iter
         elif line == "</details>":
             k += 1
             yield "</details>\n"
+        elif line.startswith(_FENCE):
+            k += 1
+            code = "\n".join(run(lambda each: each != _FENCE))
+            k += 1
+            yield f'<pre class="panel scroll" tabindex="0"><code>{escape(code)}</code></pre>\n'
         elif line.startswith("|"):
             yield _table(run(lambda each: each.startswith("|")), heading)
         elif line.startswith("- "):
@@ -92,7 +99,7 @@ def _blocks(text: str, figures: Mapping[str, Sequence[tuple[str, str]]]) -> Iter
 
 
 def _is_prose(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith(("|", "- ", "#", "</details>"))
+    return bool(line.strip()) and not line.startswith(("|", "- ", "#", "</details>", _FENCE))
 
 
 def _table(lines: list[str], heading: str) -> str:

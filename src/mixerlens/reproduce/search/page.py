@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...design.files import to_text
 from ...markdown import table
 from ..words import not_run, spread
 from .families import FAMILIES, LEFT_OUT, LIMIT, SLOW
@@ -14,7 +15,7 @@ from .results import judged, ranked, scores
 from .sizes import NUMBERS, TOLERANCE, WIDTH
 from .space import SPACE, Drawn, draw
 from .statistic import succeeded
-from .tables import DRAW, FINAL, FIRST, SCALES, SECOND, SETTLED, TABLES, TASKS, Scale
+from .tables import DRAW, FINAL, FIRST, SCALES, SECOND, SETTLED, TABLES, TASKS, Scale, accuracy
 
 __all__ = ["brief", "html", "markdown"]
 
@@ -24,7 +25,8 @@ RUN = "mixerlens reproduce search --page docs/search.md"
 def markdown(document: dict[str, Any]) -> str:
     """The page; of a run that is not finished it says what is missing."""
     drawn = draw(SCALES[document["scale"]].candidates, DRAW)
-    parts = [_head(document), _answer(document), *_rungs(document), _candidates(document, drawn), _left_out()]
+    parts = [_head(document), _answer(document), _winner(document, drawn), *_rungs(document)]
+    parts += [_candidates(document, drawn), _left_out()]
     return "\n".join([part for part in parts if part] + [_limits(document)])
 
 
@@ -109,6 +111,7 @@ adjusted by Holm's rule over the families compared. The search succeeded only if
             f"{each.difference.p:.4f}",
             f"{each.p:.4f}",
             each.verdict,
+            *(f"{points:+.1f}" for points in _by_task(document, candidate, each.family)),
         )
         for each in comparisons
     ]
@@ -116,9 +119,37 @@ adjusted by Holm's rule over the families compared. The search succeeded only if
     return f"""## The answer
 
 {answer} Each interval is for its family alone.
+The last columns show where a difference comes from, in points of test accuracy; nothing is decided by them.
 
-{table(head, body)}
+{table((*head, *(f"{data}, points" for data in TASKS)), body)}
 {rule}"""
+
+
+def _by_task(document: Mapping[str, Any], candidate: str, family: str) -> list[float]:
+    """Of each task, how much more of the test the candidate has right, in points, mean over the seeds."""
+    rows = document["tables"][FINAL]
+    right = {
+        (data, name): np.mean([accuracy(run)[0] for run in rows[data][name].values()])
+        for data in TASKS
+        for name in (candidate, family)
+    }
+    return [100 * float(right[data, candidate] - right[data, family]) for data in TASKS]
+
+
+def _winner(document: Mapping[str, Any], drawn: Drawn) -> str:
+    """The candidate of the last rung as a specification, to be used."""
+    found = judged(document)
+    if found is None:
+        return ""
+    return f"""## The candidate as a specification
+
+`mixerlens design candidate.yaml --check` shows it, `mixerlens bench-tasks candidate.yaml ttt_linear --tasks parity` and
+the like train it, if candidate.yaml is this:
+
+```yaml
+{to_text(drawn.specs[found[0]]).rstrip()}
+```
+"""
 
 
 def _rungs(document: dict[str, Any]) -> list[str]:
