@@ -27,15 +27,21 @@ _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def empty(*shape: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """``torch.empty``, in large pages where that is possible."""
     x = torch.empty(shape, dtype=dtype, device=device)
-    if type(x) is Tensor and x.device.type == "cpu":  # not one that only stands for a tensor
+    if real(x) and x.device.type == "cpu":
         _ask(x.data_ptr(), x.nbytes)
     return x
+
+
+def real(x: Tensor) -> bool:
+    """Whether x has memory and numbers now: not where it only stands for a tensor, as while a program is compiled."""
+    return type(x) is Tensor and not torch.compiler.is_compiling()
 
 
 def zeros(*shape: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """``torch.zeros``; on a CPU the system clears a page when it is first touched, and nothing is written here."""
     meant = torch.empty(shape, dtype=dtype, device="meta")
-    if (torch.get_default_device() if device is None else device).type != "cpu" or not meant.nbytes:
+    on = torch.get_default_device() if device is None else device
+    if not real(meant) or on.type != "cpu" or not meant.nbytes:
         return torch.zeros(shape, dtype=dtype, device=device)
     held = np.zeros(meant.nbytes + _LINE, np.uint8)
     first = -held.ctypes.data % _LINE

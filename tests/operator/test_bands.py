@@ -36,6 +36,7 @@ def mixers(time):
         "shared keys": CoefficientDynamics(query, key, Delta(key, beta), scaling=beta),
         "gated": CoefficientDynamics(query, key, Delta(key, beta, log_decay=gates), scaling=beta, normalizer=eta),
         "one batch": CoefficientDynamics(query[:1], key[:1], Delta(key[:1], beta[:1]), normalizer=eta),
+        "queries alone differ": CoefficientDynamics(query, key, Delta(key, beta[:, :, :1])),
         "packed": CoefficientDynamics(query, key, Delta(key, beta), support=Support(segments=segments)),
         "window": CoefficientDynamics(query, key, Delta(key, beta), support=Support(window=70)),
         "oblique": CoefficientDynamics(

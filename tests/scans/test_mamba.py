@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mixerlens.errors import InputError
-from mixerlens.scans import mamba, selective_scan
+from mixerlens.scans import mamba, selective_scan, walk
 
 from . import case
 
@@ -104,3 +104,31 @@ def test_shapes_and_dtypes_that_do_not_fit_are_refused(index):
     wrong[index] = given[index].to(torch.float32)
     with pytest.raises(InputError, match=f"{NAMES[index]} is torch.float32"):
         selective_scan(*wrong)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_scan_is_the_plain_one(backend):
+    """Of several lengths, so that sizes are symbols for the compiler."""
+    torch.compiler.reset()
+    compiled = torch.compile(lambda *given: selective_scan(*given)[0], backend=backend)
+    for time in (5, 9):
+        given = [tensor.requires_grad_() for tensor in arguments(2, time, 4, 3)]
+        with torch.no_grad():
+            assert case.relative(compiled(*given), selective_scan(*given)[0]) < 1e-13
+        ours, theirs = (
+            torch.autograd.grad(way(*given).sum(), given) for way in (compiled, lambda *x: case.selective(*x)[0])
+        )
+        assert all(case.relative(a, b) < 1e-12 for a, b in zip(ours, theirs, strict=True))
+
+
+def test_tensors_without_numbers_pass_through_both_ways():
+    """What tools for shapes and memory do; nothing may look at a number, or keep what it found for later."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    walk._in_order.cache_clear()
+    with FakeTensorMode():
+        given = [torch.empty(x.shape, dtype=x.dtype, requires_grad=True) for x in arguments(2, 9, 4, 3)]
+        found = torch.autograd.grad(selective_scan(*given)[0].sum(), given)
+        assert [g.shape for g in found] == [x.shape for x in given]
+    assert walk._in_order.cache_info().currsize == 0

@@ -90,12 +90,8 @@ class _Head:
     """The generators of one head."""
 
     def __init__(self, d: CoefficientDynamics, rows: Tensor | None, head: int) -> None:
-        known: dict[int, Tensor] = {}  # a delta rule's keys are its directions: one tensor, one copy
-
         def own(x: Tensor) -> Tensor:
-            if id(x) not in known:
-                known[id(x)] = take_heads(x, [head], d.heads).contiguous()
-            return known[id(x)]
+            return take_heads(x, [head], d.heads).contiguous()
 
         self.dynamics = d
         self.query, self.key = own(d.query), own(d.key)
@@ -134,7 +130,7 @@ def _bounded(d: CoefficientDynamics) -> list[bool]:
         return [False] * d.heads
     norms = e.norms()
     logs = norms.clamp(min=1).log().sum(1) * (d.time // norms.shape[1])
-    return spread(torch.exp(logs) <= GROWTH, d.heads, 1).all(0).tolist()  # a NaN is not bounded
+    return spread(torch.exp(logs) <= GROWTH, d.heads, 1).all(0).expand(d.heads).tolist()  # a NaN is not bounded
 
 
 def _write(run: _Run, tiles: tuple[Tensor, ...], past: Tensor, out: Tensor) -> None:

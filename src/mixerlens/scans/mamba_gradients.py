@@ -24,7 +24,7 @@ class Gradients:
         self.rates = part.x.new_zeros(1, size * channels)
         self.ones = part.x.new_ones(part.steps * part.batch, 1, max(size, part.steps * part.batch))
         self.states = Tile(torch.empty_like(part.tiles[0].full))
-        self.walk = walk(part.x.device.type, part.x.dtype)
+        self.walk = walk(part.x)
         self.group = every * max(1, SPAN // every)  # steps that are prepared and stored at once
 
     def run(self) -> None:

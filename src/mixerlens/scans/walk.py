@@ -16,13 +16,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from mixerlens.pages import real
+
 Rows = list[Tensor]
 Walk = Callable[[Rows, Rows, Rows], object]  # rows, their decays, the rows before them: as many of each, at least one
 
 
-def walk(device: str, dtype: torch.dtype) -> Walk:
-    """The fastest way that goes in order on such a device."""
-    return torch._foreach_addcmul_ if device == "cpu" and _in_order(dtype) else one_by_one
+def walk(like: Tensor) -> Walk:
+    """The fastest way that goes in order with such tensors."""
+    return torch._foreach_addcmul_ if real(like) and like.device.type == "cpu" and _in_order(like.dtype) else one_by_one
 
 
 def one_by_one(rows: Rows, decays: Rows, before: Rows) -> None:
