@@ -60,9 +60,7 @@ class Delta(Decayed):
         def part(x: Tensor) -> Tensor:
             return wide(x[:, lo:hi] if x.shape[1] > 1 else x)
 
-        norm = part(self.direction).square().sum(-1)
-        beta = part(self.beta)
-        along = 1 - beta * spread(norm, max(beta.shape[2], norm.shape[2]), axis=2)
+        along = _along(part(self.direction), part(self.beta))
         if self.direction.shape[-1] == 1:
             values = along[..., None]
         else:
@@ -75,8 +73,7 @@ class Delta(Decayed):
         (batch | 1, time | 1, heads | groups)
         """
         w = self.direction.to(working(self.direction.dtype))
-        square = torch.einsum("...i,...i->...", w, w)
-        norms = (1 - self.beta * spread(square, max(self.beta.shape[2], square.shape[2]), axis=2)).abs()
+        norms = _along(w, self.beta).abs()
         if w.shape[-1] > 1:
             norms = norms.clamp(min=1)
         return norms if self.scalar is None else self._decayed(norms[..., None], 0, None)[..., 0].abs()
@@ -84,3 +81,9 @@ class Delta(Decayed):
     def check(self, dim: int) -> None:
         if self.direction.shape[-1] != dim:
             raise InputError(f"direction has {self.direction.shape[-1]} dimensions, query and key have {dim}")
+
+
+def _along(direction: Tensor, beta: Tensor) -> Tensor:
+    """The eigenvalue 1 - beta |w|^2 of the direction itself, without decay."""
+    square = torch.einsum("...i,...i->...", direction, direction)
+    return 1 - beta * spread(square, max(beta.shape[2], square.shape[2]), axis=2)

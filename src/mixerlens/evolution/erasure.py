@@ -42,9 +42,8 @@ def erased(decay: Tensor | None, query: Tensor, direction: Tensor, strength: Ten
     for lo in range(0, count, each):
         part = slice(lo, lo + each)
         chain = ScalarChain(decays[0][part].double()) if decays else StillChain()
-        rows = solved.new_empty(len(query[part]), 2 * size, dim)
-        rows[:, :size], rows[:, size:] = query[part], direction[part]
-        _close(chain, rows, strength[part].double(), solved[part], states[part])
+        q, w, c = (x[part].double() for x in (query, direction, strength))
+        _close(chain, q, w, c, solved[part], states[part])
     solved, states = solved.unflatten(0, lead), states.unflatten(0, lead)
     intra, inject, emit, carry = (
         x[..., rows, :] for x in (solved, states) for rows in (slice(size), slice(size, None))
@@ -52,11 +51,12 @@ def erased(decay: Tensor | None, query: Tensor, direction: Tensor, strength: Ten
     return Factors(intra, emit, inject.mT, Matrix(carry))
 
 
-def _close(chain: ScalarChain | StillChain, rows: Tensor, strength: Tensor, solved: Tensor, states: Tensor) -> None:
-    """intra above inject^T, (n, chunk + dim, chunk), and emit above carry, (n, chunk + dim, dim), from the queries
-    above the directions, rows (n, 2 chunk, dim)."""
+def _close(
+    chain: ScalarChain | StillChain, query: Tensor, direction: Tensor, strength: Tensor, solved: Tensor, states: Tensor
+) -> None:
+    """intra above inject^T, (n, chunk + dim, chunk), and emit above carry, (n, chunk + dim, dim), from query and
+    direction (n, chunk, dim) and strength (n, chunk)."""
     size, strength = strength.shape[1], strength.unsqueeze(-1)
-    query, direction = rows[:, :size], rows[:, size:]
     reads, overlaps = solved[:, :size], direction @ direction.mT
     torch.bmm(query, direction.mT, out=reads)
     chain.weigh_(reads, overlaps)
