@@ -14,12 +14,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from mixerlens import pages
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Diagonal, Scalar
 from mixerlens.operator.tokens import Decays, Tokens, once
 from mixerlens.subnormals import subnormals_as_zero
 
-BUFFER = 800 * 2**10  # bytes of all the states held at a time
+BUFFER = 1600 * 2**10  # bytes of all the states held at a time
 LEAST = 2  # tokens whose states these should be; heads are taken in groups where they would not fit
 SPAN = 64  # tokens whose inputs are prepared at once
 NARROW = 4  # values a head up to which steps win
@@ -42,7 +43,7 @@ def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: 
     h = state.permute(0, 3, 2, 1).to(kind, copy=True, memory_format=torch.contiguous_format)
     batch, width, _, heads = h.shape  # the heads are the long rows
     dtype = torch.promote_types(d.coefficient_dtype, values.dtype)
-    out = torch.empty(batch, d.time, width, heads, dtype=dtype, device=h.device)  # as y lies in memory
+    out = pages.empty(batch, d.time, width, heads, dtype=dtype, device=h.device)  # as y lies in memory
     with torch.inference_mode(), subnormals_as_zero():  # calls cost less
         for group in _groups(heads, h[..., 0].nbytes):
             steps = _Steps(d.select_heads(range(heads)[group]), h[..., group])
@@ -62,7 +63,7 @@ def lag_moments(d: CoefficientDynamics, order: int) -> Tensor:
     """
     kind, width = torch.promote_types(d.dtype, torch.float64), order + 1
     dtype = torch.promote_types(d.coefficient_dtype, torch.float64)
-    out = torch.empty(d.batch, d.time, width, d.heads, dtype=dtype, device=d.device)
+    out = pages.empty(d.batch, d.time, width, d.heads, dtype=dtype, device=d.device)
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64, device=d.device).expand(-1, -1, d.time, -1)
     with torch.inference_mode(), subnormals_as_zero():
         for group in _groups(d.heads, width * d.batch * d.dim * kind.itemsize):

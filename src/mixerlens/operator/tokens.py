@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Diagonal, Scalar
+from mixerlens.exponential import exponential
 from mixerlens.shapes import spread, tile, wide
 
 
@@ -23,9 +24,12 @@ class Tokens:
     def __init__(self, d: CoefficientDynamics, count: int, kind: torch.dtype) -> None:
         self._dynamics, self._count, e = d, count, d.evolution
         self._rate: Tensor | None = None
+        self._exp: Callable[..., object] = torch.exp
         self._spare: Tensor | None = None
         if isinstance(e, Diagonal) and e.rate is not None and e.rate.shape[1] == 1:
-            self._rate = wide(_ahead(tile(e.rate, 0, 1))).contiguous()
+            rate = wide(_ahead(tile(e.rate, 0, 1)))
+            self._exp, factor = exponential(rate.device, rate.dtype)
+            self._rate = (rate * factor).contiguous()
         *rows, given = self._inputs(0)
         self.query, self.key, self.gate = (x.new_empty(x.shape, dtype=kind) for x in rows)
         self._given = given.new_empty(given.shape, dtype=wide(given[:0]).dtype)
@@ -48,7 +52,7 @@ class Tokens:
         memory that all of them share."""
         given, keeps = self._given[tokens], None if self._keeps is None else self._keeps[tokens]
         if self._rate is None and keeps is None:
-            return Decays(given, None, None, given)
+            return Decays(given, None, None, given, self._exp)
         if keeps is not None:  # steps that sequences share are no longer shared
             given = given.expand(torch.broadcast_shapes(given.shape, keeps.shape))
         shape = given.shape if self._rate is None else torch.broadcast_shapes(given.shape, self._rate.shape)
@@ -57,7 +61,7 @@ class Tokens:
             if self._spare is None or len(self._spare) < shape[0]:
                 self._spare = given.new_empty(shape, dtype=dtype)
             room = self._spare[: shape[0]]
-        return Decays(given, self._rate, keeps, room)
+        return Decays(given, self._rate, keeps, room, self._exp)
 
     def _inputs(self, lo: int) -> Iterator[Tensor]:
         """Query, key, scaling, and decays or the steps that they are formed from."""
@@ -83,10 +87,11 @@ class Decays:
     rate: Tensor | None
     keeps: Tensor | None
     formed: Tensor
+    exp: Callable[..., object]  # of given times rate
 
     def form(self) -> None:
         if self.rate is not None:
-            torch.mul(self.given, self.rate, out=self.formed).exp_()
+            self.exp(torch.mul(self.given, self.rate, out=self.formed), out=self.formed)
         if self.keeps is not None:
             torch.mul(self.given if self.rate is None else self.formed, self.keeps, out=self.formed)
 

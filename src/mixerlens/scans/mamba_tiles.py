@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from mixerlens.exponential import exponential
 
 FORWARD = 400 << 10, 2  # bytes of one tile, and the steps it should at least have: the forward pass uses two at a time,
 BACKWARD = 400 << 10, 8  # the backward pass three, and keeps the state before each
 STEPS = 64  # most steps of a tile
 SPAN = 64  # steps whose inputs are prepared and whose outputs are stored at once
-
-
-@cache
-def exponential(device: str) -> tuple[Any, float]:
-    """The faster of exp and exp2, and the factor its argument takes: torch's exp is 2x faster where it calls Intel's
-    vector library on Intel's own processors, elsewhere exp2 is, by 3x."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    if device != "cpu" or "Intel" in str(capabilities.get("cpu_name", "")):
-        return torch.exp, 1.0
-    return torch.exp2, math.log2(math.e)
 
 
 class Tile:
@@ -52,7 +41,7 @@ class Part:
         self.sequences, self.channels, self.steps = sequences, channels, steps
         self.x, self.dt = (self.of(tensor) for tensor in (x, dt))
         self.B, self.C = (tensor[sequences].transpose(0, 1).contiguous().unsqueeze(3) for tensor in (B, C))
-        self.exp, scale = exponential(x.device.type)
+        self.exp, scale = exponential(x.device, x.dtype)
         self.A = A[channels].T.contiguous()
         self.rates = self.A if scale == 1 else self.A * scale
         self.batch = self.x.shape[1]

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from mixerlens.dynamics import CoefficientDynamics
 from mixerlens.evolution import Diagonal
+from mixerlens.exponential import exponential
 from mixerlens.operator.streams.buffers import Buffers
 from mixerlens.operator.streams.maps import Maps
 from mixerlens.shapes import spread, tile, wide
@@ -67,13 +68,14 @@ def windows(
     e = d.evolution
     assert isinstance(e, Diagonal)
     total = fresh("logs", torch.float64)  # sums of logarithms, then products
+    exp, factor = exponential(total.device, total.dtype)
     if e.rate is not None and e.step_size is not None:
         steps = apart(wide(tile(e.step_size, lo, hi)).unsqueeze(-1)).cumsum(-2)
-        torch.mul(steps.expand(*total.shape[:-1], 1), wide(tile(e.rate, 0, 1)).unsqueeze(2), out=total)
+        torch.mul(steps.expand(*total.shape[:-1], 1), factor * wide(tile(e.rate, 0, 1)).unsqueeze(2), out=total)
     else:
         assert e.log_decay is not None
-        total.copy_(apart(wide(tile(e.log_decay, lo, hi)))).cumsum_(-2)
-    total.exp_()
+        torch.mul(apart(wide(tile(e.log_decay, lo, hi))), factor, out=total).cumsum_(-2)
+    exp(total, out=total)
     middle, whole = (total[..., t, None, :].clone() for t in (size // 2, -1))
     query, key = (apart(tile(x, lo, hi).to(d.dtype)) for x in (d.query, d.key))
     if d.scaling is not None:
