@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench import gate, machine, timing
+from bench import gate, machine, resident, timing
 from bench.case import Bar, Case, Contender, Size
 from bench.memory import Server
 
@@ -75,7 +75,12 @@ def _time(case: Case, present: list[Contender], size: Size, quick: bool, ways: d
         calls["GEMM@0"], flops = machine.gemm()
     once = [f"{c.name}@{n}" for c in present for n in lengths[c.name] if c.once]
     samples = timing.interleaved(
-        calls, 0.0 if quick else case.seconds, 1 if quick else timing.ROUNDS, 0.02 if quick else None, once
+        calls,
+        0.0 if quick else case.seconds,
+        1 if quick else timing.ROUNDS,
+        0.02 if quick else None,
+        once,
+        turn=resident.Backed().turn,
     )
     for c in present:
         found = [timing.summary(samples[f"{c.name}@{n}"]) for n in lengths[c.name]]

@@ -5,13 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import json
 import os
-import re
-import resource
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -19,9 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bench import resident
 from bench.case import Case, Outputs, Size
-
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Server:
@@ -77,10 +72,10 @@ def peak(case: Case, name: str, size: Size) -> dict[str, Any]:
     del small
     given = contender.prepare(inputs(case, size))
     gc.collect()
-    _give_back()
-    before = _mark()
+    resident.give_back()
+    before = resident.mark()
     result = contender.call(given)
-    after = _peak()
+    after = resident.peak()
     found: dict[str, Any] = {"peak": max(after - before, 0), "result": _bytes(contender.unpack(result))}
     return found | ({"remark": contender.remark(result)} if contender.remark else {})
 
@@ -88,33 +83,6 @@ def peak(case: Case, name: str, size: Size) -> dict[str, Any]:
 def _bytes(outputs: Outputs) -> int:
     stores = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in outputs}
     return sum(stores.values())
-
-
-def _give_back() -> None:
-    """Memory that was freed goes back to the system, so that using it again is counted again."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _mark() -> int:
-    """Resident bytes now, with the high-water mark set back to them where the system lets us."""
-    try:
-        RESET.write_text("5")
-        return _field("VmRSS")
-    except OSError:
-        return _peak()  # the mark so far: what stays below it is not seen
-
-
-def _peak() -> int:
-    try:
-        return _field("VmHWM")
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _field(name: str) -> int:
-    return int(re.findall(rf"{name}:\s+(\d+) kB", STATUS.read_text())[0]) * 1024
 
 
 def serve(requests: Iterable[str], threads: int) -> None:

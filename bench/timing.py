@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 ROUNDS = 5  # at least; more while there is time
@@ -20,10 +21,11 @@ def interleaved(
     sample: float | None = None,
     once: Collection[str] = (),
     clock: Callable[[], float] = time.perf_counter,
+    turn: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
 ) -> dict[str, list[float]]:
     """Seconds of every call, round-robin, until every contender has its rounds and ``budget`` seconds are spent.
 
-    once: contenders that are called a single time.
+    once: contenders that are called a single time. turn: entered for a contender's calls of one round, untimed.
     """
     sample = SAMPLE if sample is None else sample
     samples: dict[str, list[float]] = {name: [] for name in calls}
@@ -35,13 +37,14 @@ def interleaved(
             if done >= few:
                 continue
             wanting, spent = True, 0.0
-            while True:
-                before = clock()
-                call()
-                spent += (took := clock() - before)
-                samples[name].append(took)
-                if spent + took > sample or name in once:
-                    break
+            with turn(name):
+                while True:
+                    before = clock()
+                    call()
+                    spent += (took := clock() - before)
+                    samples[name].append(took)
+                    if spent + took > sample or name in once:
+                        break
         done += 1
     return samples
 
