@@ -12,6 +12,7 @@ from acceleration.models import ONE_EACH, left_padded, logits, scope_of
 from capture import tiny
 from mixerlens.accelerate.replacements import REPLACEMENTS
 from mixerlens.errors import InputError
+from mixerlens.verify import noise
 
 NAMES = {"mamba": "mamba_selective_scan", "mamba2": "mamba2_chunk_scan", "qwen3_next": "torch_chunk_gated_delta_rule"}
 
@@ -199,7 +200,9 @@ def test_calls_that_stayed_with_the_library_are_told():
     assert "autocast is on" in str(certificate)
 
 
-def test_where_rounding_hides_all_float64_tells():
+def test_where_rounding_hides_all_float64_tells(monkeypatch):
+    # this model's routing turns one rounding into 1e-4 of the answer; how much exactly depends on the processor
+    monkeypatch.setitem(noise.LOOSEST, torch.float32, 1e-5)
     with ml.accelerate(tiny.stirred("qwen4_exp")) as fast:
         certificate = fast.certify()
     assert found(certificate, "logits", "forward")[0].status == "n/a"

@@ -42,6 +42,7 @@ def test_the_table_says_value_meaning_truth_and_counter_case(s4d_folder, mixerle
         assert word in result.stdout
     assert "at your request 2 of 5 heads" in " ".join(result.stdout.split())
     assert target.read_text().startswith("<?xml")
+    assert result.stdout.endswith(f"figure: {target}\n")
 
 
 def test_a_family_and_a_part_of_the_principles(mixerlens):

@@ -50,6 +50,7 @@ def test_the_table_names_laps_and_the_figure_is_drawn(s4d_folder, mixerlens, tmp
     assert "2 x 4" in result.stdout
     assert "of 5" in result.stdout
     assert "equally exact rings" in result.stdout
+    assert result.stdout.endswith(f"figure: {target}\n")
     drawn = target.read_text()
     assert drawn.startswith("<?xml") and drawn.count("<image") >= 6
     again = tmp_path / "again.svg"

@@ -177,7 +177,8 @@ def test_what_is_left_out_is_said():
         rest = abs(1 / (1.05 - abs(s)) - sum(1.05 ** -(p + 1) * abs(s) ** p for p in range(13)))
         assert found.left_out(s) == pytest.approx(rest, rel=1e-9, abs=1e-15)
     assert float(found.at(1.0)) + found.left_out(1.0) == pytest.approx(20)
-    assert found.left_out(1.05) == math.inf and found.to_json()["left_out"] == pytest.approx(20 - float(found.at(1.0)))
+    assert found.radius == pytest.approx(1.05, rel=1e-12) and found.left_out(found.radius) == math.inf
+    assert found.to_json()["left_out"] == pytest.approx(20 - float(found.at(1.0)))
     cubic = stack_orders(lambda x: x**3 + 2 * x, torch.ones(1, dtype=torch.float64), 2)
     assert float(cubic.at(2.0)) == 4 and cubic.left_out(2.0) == pytest.approx(8)
 

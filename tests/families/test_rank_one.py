@@ -145,7 +145,7 @@ def test_groups_share_keys_and_a_closed_gate_forgets_one_dimension(drawn):
     given = drawn | {"key": k, "log_decay": g}
     shared = families.kimi_delta_attention(**given).operator().to_dense()
     full = families.kimi_delta_attention(**(given | {"key": k.expand(-1, -1, HEADS, -1)})).operator().to_dense()
-    assert torch.equal(shared, full)
+    assert error(shared, full) <= 1e-14  # how a product rounds depends on how its keys lie in memory
     u = families.kimi_delta_attention(**(given | {"beta": torch.zeros_like(drawn["beta"])})).evolution
     state = u.step(torch.ones(BATCH, HEADS, DIM, 1, dtype=torch.float64), 70)
     assert (state[:, :, 2] == 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mixerlens.principles.document import COMMAND, RECORDS, markdown, output, re
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "principles.md"
+ROUNDING = re.compile(r"\b\d\.\de-1[45]\b")  # another one on every kind of processor
 
 
 def quoted(page: str) -> str:
@@ -36,7 +38,8 @@ def test_every_measure_has_a_section_with_its_counter_cases():
 @pytest.mark.slow
 def test_the_quoted_tables_are_what_the_command_prints(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert output() == quoted(PAGE.read_text(encoding="utf-8"))
+    got, want = (ROUNDING.sub("rounding", text) for text in (output(), quoted(PAGE.read_text(encoding="utf-8"))))
+    assert got == want
 
 
 def test_a_page_without_marks_is_refused():

@@ -14,7 +14,7 @@ from .forward import open_model
 from .inputs import read_file
 from .measuring import number
 from .options import Json, Model, Output
-from .output import plain, print_json, progress, show, table, to_json_text
+from .output import plain, print_json, progress, show, show_written, table, to_json_text
 from .strip import strip
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def explain(
             print_json(result)
     if not json:
         _show(found, plain(f"{model}, input {which}"), label)
+        show_written(figure)
     return True
 
 

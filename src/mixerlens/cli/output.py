@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 WIDTH_WITHOUT_A_TERMINAL = 100
@@ -45,6 +46,12 @@ def show(*renderables: Any) -> None:
     console = Console(file=sys.stdout, highlight=False, width=width)
     for item in renderables:
         console.print(item, markup=False, soft_wrap=isinstance(item, str))  # a path is never cut or read as markup
+
+
+def show_written(figure: Path | None) -> None:
+    """Say where the figure is, if one was asked for."""
+    if figure is not None:
+        show(f"figure: {plain(figure)}")
 
 
 def table(title: str, *columns: str, right: Collection[str] = ()) -> Any:

@@ -13,7 +13,7 @@ from ..figures import check_drawable
 from ..files import check_writable, write_whole
 from .measuring import inside_its_layer
 from .options import Json, Output, Run
-from .output import plain, print_json, progress, show, table, to_json_text
+from .output import plain, print_json, progress, show, show_written, table, to_json_text
 
 if TYPE_CHECKING:
     from ..principles.model import MixerPrinciples, ModelPrinciples
@@ -61,6 +61,7 @@ def principles(
         print_json(result)
     else:
         _show(found)
+        show_written(figure)
     return True
 
 

@@ -29,7 +29,11 @@ def reproduce(
         str | None, typer.Option(help="Seeds, for example 0,1,2.", metavar="N,N", show_default="a table's own")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="quick: small models, an hour or two on one core. full: larger ones, many hours.")
+        str,
+        typer.Option(
+            help="quick: small models, half an hour (search) to three hours (principles) on one core. A study's larger "
+            "one, full or paper: many hours."
+        ),
     ] = "quick",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the finished cells; a second run goes on there.")

@@ -11,6 +11,7 @@ from ..errors import InputError, UnsupportedError
 from ..figures import check_drawable
 from .measuring import measure_model, number, show_table, span
 from .options import Json, Output, Run
+from .output import show_written
 
 
 def waves(
@@ -69,6 +70,7 @@ def waves(
             (_cells(each) for each in measured.values()),
             _notes(measured, unit),
         )
+        show_written(figure)
     return True
 
 
