@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from mixerlens import pages
+
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 ROOM = 1.25  # times what a way touched
 
@@ -48,7 +50,8 @@ class Backed:
 
     In a virtual machine that gives free memory back, the host may have to find a page again when it is first touched:
     128 MiB then take anything from 25 to 300 ms, by chance. So as much as a way touched in its turns so far is touched
-    and freed right before its next one, untimed. The system still hands out and clears every page in the timed call.
+    and freed right before its next one, untimed, in small pages and in large ones, which the system keeps apart. It
+    still hands out and clears every page in the timed call.
     """
 
     def __init__(self) -> None:
@@ -56,7 +59,9 @@ class Backed:
 
     @contextlib.contextmanager
     def turn(self, name: str) -> Iterator[None]:
-        torch.empty(int(ROOM * self._touched.get(name, 0)), dtype=torch.uint8).fill_(0)
+        count = int(ROOM * self._touched.get(name, 0))
+        for empty in (torch.empty, pages.empty):
+            empty(count, dtype=torch.uint8).fill_(0)
         before = mark()
         yield
         self._touched[name] = max(peak() - before, self._touched.get(name, 0))

@@ -17,13 +17,13 @@ def tensors(**given: object) -> None:
 def forgets(name: str, x: Tensor, hint: str) -> None:
     """Raise InputError where a quantity that must not be positive is: exp of it would make the state grow."""
     x = x.real if x.is_complex() else x
-    if bool((x > 0).any()):
-        raise InputError(f"{name} must not be positive, its largest value is {float(x.max()):.3g}: {hint}")
+    if x.numel() and (most := float(x.detach().amax())) > 0:  # not for NaN, of which more is said elsewhere
+        raise InputError(f"{name} must not be positive, its largest value is {most:.3g}: {hint}")
 
 
 def positive(name: str, x: Tensor) -> None:
     """Raise InputError for a negative step size."""
-    if bool((x < 0).any()):
+    if x.numel() and (least := float(x.detach().amin())) < 0:
         raise InputError(
-            f"{name} must not be negative, its smallest value is {float(x.min()):.3g}: pass it after softplus and clamp"
+            f"{name} must not be negative, its smallest value is {least:.3g}: pass it after softplus and clamp"
         )
