@@ -205,3 +205,21 @@ def test_segments_that_end_within_a_square(small_blocks):
     for got, want in zip(reduced(d, *sums()), dense(alpha), strict=True):
         known = ~torch.isnan(want)
         assert (got - want)[known].abs().max() <= 1e-12 * TIME
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 300, 3, 5), (1, 300, 3, 5), (300, 3, 5), (1, 300, 1, 5), (2, 300, 3, 1), (1, 1, 3, 5)], ids=str
+)
+def test_logarithms_that_sequences_heads_tokens_or_dimensions_share(shape):
+    """The sums of the recurrence written out, on every unit vector; torch warns of a buffer of another shape."""
+    torch.manual_seed(0)
+    q, k, log_decay = torch.randn(2, 300, 3, 5), torch.randn(2, 300, 3, 5), -0.05 * torch.rand(shape)
+    decay = log_decay.double().exp().expand(2, 300, 3, 5)
+    state, rows = torch.zeros(2, 3, 5, 300, dtype=torch.float64), []
+    for t in range(300):
+        state = decay[:, t, :, :, None] * state
+        state[..., t] = k[:, t]
+        rows.append((q[:, t, :, None].double() @ state)[:, :, 0])
+    found = CoefficientDynamics(q, k, Diagonal(log_decay=log_decay)).operator().reduce(*sums())
+    for got, want in zip(found, dense(torch.stack(rows, 2)), strict=True):
+        assert (got - want).abs().max() <= 1e-6 * want.max()

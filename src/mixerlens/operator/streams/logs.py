@@ -74,7 +74,7 @@ def windows(
         torch.mul(steps.expand(*total.shape[:-1], 1), factor * wide(tile(e.rate, 0, 1)).unsqueeze(2), out=total)
     else:
         assert e.log_decay is not None
-        torch.mul(apart(wide(tile(e.log_decay, lo, hi))), factor, out=total).cumsum_(-2)
+        torch.mul(apart(wide(tile(e.log_decay, lo, hi))).expand_as(total), factor, out=total).cumsum_(-2)
     exp(total, out=total)
     middle, whole = (total[..., t, None, :].clone() for t in (size // 2, -1))
     query, key = (apart(tile(x, lo, hi).to(d.dtype)) for x in (d.query, d.key))
