@@ -39,12 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
         p.error(f"--threads {given.threads}: at least one")
     if given.resume and given.json == "-":
         p.error("--resume needs a file: give --json FILE")
-    if given.json != "-":
+    if given.json != "-" and not given.list:
+        from mixerlens.errors import InputError
+        from mixerlens.files import check_writable
+
         try:
             with tempfile.TemporaryFile(dir=_folder(Path(given.json))):
-                pass
+                check_writable(given.json)
         except OSError as error:
             p.error(f"--json {given.json}: {error.strerror}: nothing can be kept there")
+        except InputError as error:
+            p.error(f"--json: {error}")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is imported
         os.environ[name] = str(given.threads)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -80,7 +85,7 @@ def run(given: argparse.Namespace, names: list[str]) -> int:
     path = None if given.json == "-" else Path(given.json)
     document = store.new(machine.describe(given.threads), given.quick)
     if given.resume and path is not None:
-        document = store.resumed(path, document)
+        document, lost = store.resumed(path, document)
     start, broken, stopped = time.monotonic(), [], False
 
     def say(what: str) -> None:
@@ -88,7 +93,7 @@ def run(given: argparse.Namespace, names: list[str]) -> int:
 
     if given.resume:
         kept = sum(name in document["rows"] for name in names)
-        say(f"going on: {kept} of {len(names)} cases are kept (the same machine, versions and code)")
+        say(f"going on: {kept} of {len(names)} cases are kept" + (f"; {lost}" if lost else ""))
     if not document["rates"]:
         say("machine")
         document["rates"] = machine.rates(0.1 if given.quick else 2.0)

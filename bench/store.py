@@ -12,7 +12,8 @@ from mixerlens.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = 1
-SAME = ("schema", "quick", "machine", "source")  # what must agree for a row to be kept
+# what must agree for a row to be kept, in words
+SAME = {"schema": "format", "quick": "--quick", "machine": "machine or versions", "source": "code"}
 
 
 def new(machine: dict[str, Any], quick: bool) -> dict[str, Any]:
@@ -23,15 +24,17 @@ def new(machine: dict[str, Any], quick: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def resumed(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The green rows at ``path`` if they belong to the same machine, versions and source, else ``fresh``."""
+def resumed(path: Path, fresh: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The green rows at ``path`` if they belong to the same machine, versions and source, else ``fresh`` and why."""
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return fresh, f"{path} is not there"
     except (OSError, ValueError):
-        return fresh
-    if other(old, fresh):
-        return fresh
-    return old | {"rows": {name: row for name, row in old["rows"].items() if row["status"] == "green"}}
+        return fresh, f"{path} is no result of this benchmark"
+    if differ := other(old, fresh):
+        return fresh, f"{path} differs in {', '.join(SAME[name] for name in differ)}"
+    return old | {"rows": {name: row for name, row in old["rows"].items() if row["status"] == "green"}}, ""
 
 
 def other(old: Any, fresh: dict[str, Any]) -> list[str]:

@@ -92,8 +92,12 @@ def test_json_alone_on_standard_output(make_case, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--only", "no-such-case"), ("--threads", "0"), ("--resume", "--json", "-"), ("--fast",)]
-)
+    "arguments",
+    [
+        ("--only", "no-such-case"), ("--threads", "0"), ("--resume", "--json", "-"), ("--fast",), ("--json", "."),
+        ("--json", "/dev/null"),
+    ],
+)  # fmt: skip
 def test_bad_arguments_exit_with_two_and_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main(list(arguments))

@@ -18,24 +18,32 @@ def test_rows_of_the_same_machine_versions_and_source_are_kept(tmp_path):
     document = store.new(MACHINE, False)
     document["rows"] |= {"squares": {"status": "green"}, "cubes": {"status": "red"}}  # what was wrong is tried again
     store.save(document, path)
-    assert store.resumed(path, store.new(MACHINE, False))["rows"] == {"squares": {"status": "green"}}
+    kept, lost = store.resumed(path, store.new(MACHINE, False))
+    assert kept["rows"] == {"squares": {"status": "green"}} and lost == ""
 
 
 @pytest.mark.parametrize(
-    ("machine_", "quick"), [(MACHINE | {"threads": 2}, False), (MACHINE | {"cpu": "other"}, False), (MACHINE, True)]
+    ("machine_", "quick", "what"),
+    [
+        (MACHINE | {"threads": 2}, False, "machine or versions"),
+        (MACHINE | {"cpu": "other"}, False, "machine or versions"),
+        (MACHINE, True, "--quick"),
+    ],
 )
-def test_rows_of_another_are_not(machine_, quick, tmp_path):
+def test_rows_of_another_are_not(machine_, quick, what, tmp_path):
     path = tmp_path / "bench.json"
     document = store.new(MACHINE, False)
     document["rows"]["squares"] = {}
     store.save(document, path)
-    assert store.resumed(path, store.new(machine_, quick))["rows"] == {}
+    fresh = store.new(machine_, quick)
+    assert store.resumed(path, fresh) == (fresh, f"{path} differs in {what}")
 
 
 def test_rows_of_other_source_are_not(tmp_path):
     path = tmp_path / "bench.json"
     store.save(store.new(MACHINE, False) | {"source": "0" * 16, "rows": {"squares": {}}}, path)
-    assert store.resumed(path, store.new(MACHINE, False))["rows"] == {}
+    fresh = store.new(MACHINE, False)
+    assert store.resumed(path, fresh) == (fresh, f"{path} differs in code")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null"])
@@ -43,7 +51,9 @@ def test_a_file_that_is_no_run_is_not_gone_on_with(text, tmp_path):
     path = tmp_path / "bench.json"
     path.write_text(text)
     fresh = store.new(MACHINE, False)
-    assert store.resumed(path, fresh) is fresh
+    assert store.resumed(path, fresh)[0] is fresh
+    missing = tmp_path / "missing.json"
+    assert store.resumed(missing, fresh) == (fresh, f"{missing} is not there")
 
 
 def test_the_machine_is_described_without_its_name_or_its_folders():

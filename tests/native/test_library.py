@@ -71,6 +71,9 @@ def test_switched_off_at_any_time(fresh, compiler, monkeypatch):
     assert native.library() is None
     assert native.status() == native.Status(False, "MIXERLENS_NATIVE=0")
     scan()
+    monkeypatch.setenv(native.SWITCH, " False")
+    assert native.library() is None
+    assert native.status() == native.Status(False, "MIXERLENS_NATIVE=False")
     monkeypatch.delenv(native.SWITCH)
     with native.without():
         assert native.library() is None

@@ -136,6 +136,9 @@ def test_what_does_not_fit_is_refused():
     for name in ("query", "log_decay", "beta", "initial_state"):
         with pytest.raises(InputError, match=f"{name} must be"):
             gated_delta_scan(**{**given, name: given[name][..., :-1]})
+    for name in ("query", "key", "value", "beta"):
+        with pytest.raises(InputError, match=f"{name} is a NoneType: give a torch.Tensor"):
+            gated_delta_scan(**{**given, name: None})
     with pytest.raises(InputError, match=r"beta is torch\.float32"):
         gated_delta_scan(**{**given, "beta": given["beta"].float()})
     with pytest.raises(InputError, match="groups of query and key, 2, must divide the 5 heads"):

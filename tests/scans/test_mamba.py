@@ -104,6 +104,20 @@ def test_shapes_and_dtypes_that_do_not_fit_are_refused(index):
     wrong[index] = given[index].to(torch.float32)
     with pytest.raises(InputError, match=f"{NAMES[index]} is torch.float32"):
         selective_scan(*wrong)
+    if NAMES[index] != "initial_state":
+        wrong[index] = None
+        with pytest.raises(InputError, match=f"{NAMES[index]} is a NoneType: give a torch.Tensor"):
+            selective_scan(*wrong)
+
+
+def test_an_error_names_the_tensors_that_ask_for_a_shape():
+    x, dt, A, B, C, _ = arguments(2, 7, 4, 3)
+    with pytest.raises(InputError, match=r"A must be \(channels, state\) with the 4 channels of x, not \(3, 4\)"):
+        selective_scan(x, dt, A.T, B, C)
+    with pytest.raises(
+        InputError, match=r"B must be \(2, 7, 3\) beside x of \(2, 7, 4\) and A of \(4, 3\), not \(2, 7, 2\)"
+    ):
+        selective_scan(x, dt, A, B[..., :2], C)
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")

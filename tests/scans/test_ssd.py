@@ -123,6 +123,9 @@ def test_what_does_not_fit_is_refused():
         arguments = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "initial_state": state, name: tensor}
         with pytest.raises(InputError, match=f"{name} must be"):
             ssd_scan(**arguments)
+    for name in ("x", "dt", "A", "B", "C"):
+        with pytest.raises(InputError, match=f"{name} is a NoneType: give a torch.Tensor"):
+            ssd_scan(**{"x": x, "dt": dt, "A": A, "B": B, "C": C, name: None})
     with pytest.raises(InputError, match=r"dt is torch\.float32"):
         ssd_scan(x, dt.float(), A, B, C)
     with pytest.raises(InputError, match="groups of B and C, 2, must divide the 5 heads"):

@@ -17,7 +17,8 @@ from pathlib import Path
 from mixerlens.native import cache
 from mixerlens.native.build import SOURCE, Unavailable, Uncached, compiler, key, levels, source_hash
 
-SWITCH = "MIXERLENS_NATIVE"  # 0 turns the library off
+SWITCH = "MIXERLENS_NATIVE"
+OFF = ("0", "false", "off", "no")  # values that turn the library off
 PREBUILT = Path(__file__).with_name("kernels.so")
 
 
@@ -70,9 +71,13 @@ def without() -> Iterator[None]:
         _local.off = before
 
 
+def _switched_off() -> bool:
+    return os.environ.get(SWITCH, "").strip().lower() in OFF
+
+
 def library() -> Library | None:
     """The library, looked for once and built if need be; None where it is off or cannot be had."""
-    if os.environ.get(SWITCH) == "0" or getattr(_local, "off", False):
+    if _switched_off() or getattr(_local, "off", False):
         return None
     if _found is None:
         _look()
@@ -81,8 +86,8 @@ def library() -> Library | None:
 
 def status() -> Status:
     """Looks for the library, if that was not done yet, and says what became of it."""
-    if os.environ.get(SWITCH) == "0":
-        return Status(False, f"{SWITCH}=0")
+    if _switched_off():
+        return Status(False, f"{SWITCH}={os.environ[SWITCH].strip()}")
     if _found is None:
         _look()
     if not isinstance(_found, Library):

@@ -24,13 +24,14 @@ BUFFER = 1600 * 2**10  # bytes of all the states held at a time
 LEAST = 2  # tokens whose states these should be; heads are taken in groups where they would not fit
 SPAN = 64  # tokens whose inputs are prepared at once
 NARROW = 4  # values a head up to which steps win
-LONG = 4096  # numbers a step from which its overhead does not count
+LONG = 512  # numbers a step of one value: where both ways cost the same, within a half for all kinds and sizes
 
 
 def cheaper(d: CoefficientDynamics, values: Tensor) -> bool:
     """Whether steps are the cheaper way to the same answer."""
-    batch, width = max(d.batch, values.shape[0]), values.shape[-1]
-    return isinstance(d.evolution, Diagonal | Scalar) and width <= NARROW and batch * d.heads * d.dim * width >= LONG
+    batch = max(d.batch, values.shape[0])
+    narrow = isinstance(d.evolution, Diagonal | Scalar) and values.shape[-1] <= NARROW
+    return narrow and batch * d.heads * d.dim >= LONG
 
 
 def sweep(d: CoefficientDynamics, values: Tensor, state: Tensor, *, transposed: bool) -> tuple[Tensor, Tensor]:

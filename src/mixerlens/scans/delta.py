@@ -33,12 +33,14 @@ def gated_delta_scan(
     beta: Float[Tensor, "batch time heads"],
     initial_state: Float[Tensor, "batch heads state dim"] | None = None,
 ) -> tuple[Float[Tensor, "batch time heads dim"], Float[Tensor, "batch heads state dim"]]:
-    """The scan's output and last state; without `log_decay` nothing decays (DeltaNet). Nothing is normalised or scaled.
+    """S_t = exp(g_t) (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T and y_t = S_t^T q_t, a head: all y, the last S.
+
+    g is `log_decay`; without it nothing decays (DeltaNet). Nothing is normalised or scaled.
 
     Groups divide the heads; head h uses group h // (heads / groups). Differentiable once in every argument, the initial
     state included. All arguments share one floating dtype (float32 or float64). Raises InputError on shapes or dtypes
-    that do not fit together. Chunks are products of
-    whole matrices: a NaN or an infinity reaches the earlier outputs of its chunk too.
+    that do not fit together. Chunks are products of whole matrices: a NaN or an infinity reaches the earlier outputs of
+    its chunk too.
     """
     axes("value", value, 4, "(batch, time, heads, dim)")
     axes("key", key, 4, "(batch, time, groups, state)")
@@ -47,7 +49,7 @@ def gated_delta_scan(
     grouped("query and key", groups, heads)
     wanted = {name: (tensor, (batch, time, groups, state)) for name, tensor in (("key", key), ("query", query))}
     wanted |= {name: (tensor, (batch, time, heads)) for name, tensor in (("log_decay", log_decay), ("beta", beta))}
-    check(("value", value), {**wanted, "initial_state": (initial_state, (batch, heads, state, dim))})
+    check(("value", value), ("key", key), {**wanted, "initial_state": (initial_state, (batch, heads, state, dim))})
     if initial_state is None:
         initial_state = value.new_zeros(batch, heads, state, dim)
     if time == 0:

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixerlens import native, pages
+from mixerlens.errors import InputError
 from mixerlens.once import differentiable_once
 from mixerlens.scans.mamba_gradients import Gradients
 from mixerlens.scans.mamba_tiles import BACKWARD, FORWARD, SPAN, Part, Span, parts, shape
@@ -37,7 +38,9 @@ def selective_scan(
     C: Float[Tensor, "batch time state"],
     initial_state: Float[Tensor, "batch channels state"] | None = None,
 ) -> tuple[Float[Tensor, "batch time channels"], Float[Tensor, "batch channels state"]]:
-    """The scan's output and last state, without D, gate, bias or softplus: dt is the positive step itself.
+    """h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t and y_t = C_t^T h_t, a channel: all y, the last h.
+
+    Without D, gate, bias or softplus: dt is the positive step itself.
 
     Differentiable once in every argument, the initial state included. All arguments share one floating dtype (float32
     or float64). Raises InputError on shapes or dtypes that do not fit together.
@@ -51,9 +54,11 @@ def selective_scan(
     axes("A", A, 2, "(channels, state)")
     batch, time, channels = x.shape
     state = A.shape[1]
+    if A.shape[0] != channels:
+        raise InputError(f"A must be (channels, state) with the {channels} channels of x, not {tuple(A.shape)}")
     wanted = {"dt": (dt, (batch, time, channels)), "A": (A, (channels, state))}
     wanted |= {name: (tensor, (batch, time, state)) for name, tensor in (("B", B), ("C", C))}
-    check(("x", x), {**wanted, "initial_state": (initial_state, (batch, channels, state))})
+    check(("x", x), ("A", A), {**wanted, "initial_state": (initial_state, (batch, channels, state))})
     if initial_state is None:
         initial_state = x.new_zeros(batch, channels, state)
     if time == 0:

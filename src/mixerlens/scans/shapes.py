@@ -7,12 +7,17 @@ from torch import Tensor
 
 from mixerlens.errors import InputError
 
+OPTIONAL = ("log_decay", "initial_state")
 
-def check(first: tuple[str, Tensor], wanted: dict[str, tuple[Tensor | None, tuple[int, ...]]]) -> None:
-    """Raise InputError unless every tensor has its shape and the dtype, float32 or float64, of the first one."""
+
+def check(
+    first: tuple[str, Tensor], second: tuple[str, Tensor], wanted: dict[str, tuple[Tensor | None, tuple[int, ...]]]
+) -> None:
+    """Raise InputError unless every tensor has the shape that the first two ask for, and the first one's dtype, float32
+    or float64."""
     name, lead = first
-    for other, tensor in ((name, lead), *((other, tensor) for other, (tensor, _) in wanted.items())):
-        if tensor is not None and not isinstance(tensor, Tensor):
+    for other, tensor in (first, second, *((other, tensor) for other, (tensor, _) in wanted.items())):
+        if not isinstance(tensor, Tensor) and not (tensor is None and other in OPTIONAL):
             raise InputError(f"{other} is a {type(tensor).__name__}: give a torch.Tensor")
     if lead.dtype not in (torch.float32, torch.float64):
         raise InputError(f"{name} must be float32 or float64, not {lead.dtype}: convert the arguments first")
@@ -20,7 +25,8 @@ def check(first: tuple[str, Tensor], wanted: dict[str, tuple[Tensor | None, tupl
         if tensor is None:
             continue
         if tuple(tensor.shape) != shape:
-            raise InputError(f"{other} must be {shape} beside {name} of {tuple(lead.shape)}, not {tuple(tensor.shape)}")
+            beside = f"{name} of {tuple(lead.shape)} and {second[0]} of {tuple(second[1].shape)}"
+            raise InputError(f"{other} must be {shape} beside {beside}, not {tuple(tensor.shape)}")
         if tensor.dtype != lead.dtype:
             raise InputError(f"all arguments must share one dtype; {name} is {lead.dtype}, {other} is {tensor.dtype}")
         if tensor.device != lead.device:

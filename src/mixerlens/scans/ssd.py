@@ -29,12 +29,14 @@ def ssd_scan(
     C: Float[Tensor, "batch time groups state"],
     initial_state: Float[Tensor, "batch heads state head_dim"] | None = None,
 ) -> tuple[Float[Tensor, "batch time heads head_dim"], Float[Tensor, "batch heads state head_dim"]]:
-    """The scan's output and last state, without D, gate, bias or softplus: dt is the positive step itself.
+    """S_t = exp(dt_t A) S_{t-1} + dt_t B_t x_t^T and y_t = S_t^T C_t, a head: all y, the last S.
+
+    Without D, gate, bias or softplus: dt is the positive step itself.
 
     Head h reads and writes with group h // (heads / groups). Differentiable once in every argument, the initial state
     included. All arguments share one floating dtype (float32 or float64). Raises InputError on shapes or dtypes that
-    do not fit together. Chunks are products of
-    whole matrices: a NaN or an infinity reaches the earlier outputs of its chunk too.
+    do not fit together. Chunks are products of whole matrices: a NaN or an infinity reaches the earlier outputs of its
+    chunk too.
     """
     axes("x", x, 4, "(batch, time, heads, head_dim)")
     axes("B", B, 4, "(batch, time, groups, state)")
@@ -43,7 +45,7 @@ def ssd_scan(
     grouped("B and C", groups, heads)
     wanted = {"dt": (dt, (batch, time, heads)), "A": (A, (heads,))}
     wanted |= {name: (tensor, (batch, time, groups, state)) for name, tensor in (("B", B), ("C", C))}
-    check(("x", x), {**wanted, "initial_state": (initial_state, (batch, heads, state, dim))})
+    check(("x", x), ("B", B), {**wanted, "initial_state": (initial_state, (batch, heads, state, dim))})
     if initial_state is None:
         initial_state = x.new_zeros(batch, heads, state, dim)
     if time == 0:
