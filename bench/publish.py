@@ -55,7 +55,7 @@ def summary(document: dict[str, Any]) -> str:
 def page(document: dict[str, Any]) -> str:
     """docs/bench.md."""
     rows = document["rows"].values()
-    notes = [f"- {row['title']}: {row['note']}" for row in rows if row["note"]]
+    notes = [f"- {row['title']}: {told}" for row in rows if (told := _about(row))]
     notes += [f"- {row['title']}, flops: {row['flops_note']}" for row in rows if row.get("flops_note")]
     return "\n\n".join(
         (
@@ -75,13 +75,18 @@ def page(document: dict[str, Any]) -> str:
     ) + "\n"  # fmt: skip
 
 
+def _about(row: dict[str, Any]) -> str:
+    """The inputs' sizes, and what is said of the case."""
+    sizes = ", ".join(f"{name} {count}" for name, count in row["size"].items() if name != "whole")
+    return "; ".join(filter(None, (sizes, row["note"])))
+
+
 HOW = (
     "Time: median of interleaved calls on the same inputs (round-robin), with quartiles; before each turn, as much "
     "memory as the way needs is touched and freed, untimed, because a virtual machine's host may take ten times as "
     "long to find a page as the system takes to hand it out. Error: the largest difference from a float64 reference, "
     "relative to its largest entry, checked before anything is timed; a row in which one way is wrong shows no speed. "
-    "Memory: what one call adds at its peak in a process of its own, without the result; not measured for ways of more "
-    "than 9 s a call that no bar on memory is about. Of GEMM: flops a second over those of torch's own float32 matrix "
-    "product of 1024 in the same rounds, which is not always the machine's limit: on an AMD EPYC of family 26 another "
-    "library's (OpenBLAS with AVX-512) was 2.3 times as fast. Exponent: least squares of log time on log L."
+    "Memory: what one call adds at its peak in a process of its own, without the result (bars in MiB are about both); "
+    "not measured for ways of more than 9 s a call that no bar on memory is about. Of GEMM: flops a second over those "
+    "of a float32 matrix product of 1024 in the same rounds. Exponent: least squares of log time on log L."
 )

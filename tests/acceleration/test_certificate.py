@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from mixerlens.verify import noise
 NAMES = {"mamba": "mamba_selective_scan", "mamba2": "mamba2_chunk_scan", "qwen3_next": "torch_chunk_gated_delta_rule"}
 
 SHORT = tiny.ids(1, 21)
+SPECIMEN = Path(__file__).resolve().parents[2] / "specimens" / "jamba-bytes"
 
 
 def failing(certificate):
@@ -198,6 +200,15 @@ def test_calls_that_stayed_with_the_library_are_told():
     assert {c.status for c in found(certificate, "mixer")} == {"n/a"}
     assert list(certificate.kept) == list(fast.mixers)
     assert "autocast is on" in str(certificate)
+
+
+def test_text_is_read_by_the_tokenizer_that_the_model_was_opened_with():
+    lens = ml.open(SPECIMEN)
+    with ml.accelerate(lens) as fast:
+        certificate = fast.certify("In the beginning was the Word.")
+    assert certificate.passed, str(certificate)
+    with ml.accelerate(lens.model) as fast, pytest.raises(InputError, match="has no tokenizer"):
+        fast.certify("In the beginning was the Word.")
 
 
 def test_where_rounding_hides_all_float64_tells(monkeypatch):

@@ -39,7 +39,7 @@ TOKENS = 67  # more than one chunk of every scan, and a multiple of none
 
 def certify(fast: Acceleration, inputs: Any, attention_mask: Any, gradients: bool) -> AccelerationCertificate:
     """See `Acceleration.certify`, which keeps the model accelerated meanwhile."""
-    lens = open_model(fast.model)
+    lens = open_model(fast.model) if fast.lens is None else fast.lens
     given = _random_ids(lens) if inputs is None else inputs
     runs = _Runs(lens, lens.prepare(given, attention_mask))
     with undisturbed(fast.model):

@@ -35,23 +35,24 @@ def accelerate(model: nn.Module | Lens) -> Acceleration:
     model: a module, or an opened `Lens`. Raises UnsupportedError for a model without a mixer that has a scan here, or
     one that is not on the CPU; InputError for what is no model.
     """
-    return Acceleration(model.model if isinstance(model, Lens) else model)
+    return Acceleration(model.model, model) if isinstance(model, Lens) else Acceleration(model)
 
 
 class Acceleration:
     """An accelerated model, what was replaced and what was not.
 
     mixers: path -> name of the scan. unchanged: path -> reason, for the token mixers that run as before. kept: path ->
-    {reason: calls}, for calls of accelerated mixers whose arguments were not covered.
+    {reason: calls}, for calls of accelerated mixers whose arguments were not covered. lens: what the model was opened
+    with, if it was: its tokenizer reads text for the certificate.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, lens: Lens | None = None) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"accelerate takes a torch.nn.Module, or what mixerlens.open returns, not {model!r:.60}")
         elsewhere = next((p.device for p in model.parameters() if p.device.type != "cpu"), None)
         if elsewhere is not None:
             raise UnsupportedError(f"the model is on {elsewhere}: only the CPU's paths are replaced, move it there")
-        self.model = model
+        self.model, self.lens = model, lens
         self.mixers: dict[str, str] = {}
         self.unchanged: dict[str, str] = {}
         self._found: list[tuple[nn.Module, str, str]] = []
