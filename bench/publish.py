@@ -82,11 +82,12 @@ def _about(row: dict[str, Any]) -> str:
 
 
 HOW = (
-    "Time: median of interleaved calls on the same inputs (round-robin), with quartiles; before each turn, as much "
-    "memory as the way needs is touched and freed, untimed, because a virtual machine's host may take ten times as "
-    "long to find a page as the system takes to hand it out. Error: the largest difference from a float64 reference, "
-    "relative to its largest entry, checked before anything is timed; a row in which one way is wrong shows no speed. "
-    "Memory: what one call adds at its peak in a process of its own, without the result (bars in MiB are about both); "
-    "not measured for ways of more than 9 s a call that no bar on memory is about. Of GEMM: flops a second over those "
-    "of a float32 matrix product of 1024 in the same rounds. Exponent: least squares of log time on log L."
+    "Time: median of interleaved calls on the same inputs (round-robin), with quartiles; before each turn but the "
+    "first, as much fresh memory as the way took before is touched and freed, untimed, because a virtual machine's "
+    "host may take ten times as long to find a page as the system takes to hand it out. Error: the largest difference "
+    "from a float64 reference, relative to its largest entry, checked before anything is timed; a row in which one way "
+    "is wrong shows no speed. Memory: what one call adds at its peak in a process of its own, without the result (bars "
+    "in MiB are about both); not measured for ways of more than 9 s a call that no bar on memory is about. Of GEMM: "
+    "flops a second over those of a float32 matrix product of 1024 in the same rounds. Exponent: least squares of log "
+    "time on log L."
 )

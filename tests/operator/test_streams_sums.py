@@ -220,6 +220,10 @@ def test_logarithms_that_sequences_heads_tokens_or_dimensions_share(shape):
         state = decay[:, t, :, :, None] * state
         state[..., t] = k[:, t]
         rows.append((q[:, t, :, None].double() @ state)[:, :, 0])
-    found = CoefficientDynamics(q, k, Diagonal(log_decay=log_decay)).operator().reduce(*sums())
-    for got, want in zip(found, dense(torch.stack(rows, 2)), strict=True):
-        assert (got - want).abs().max() <= 1e-6 * want.max()
+    evolutions = [Diagonal(log_decay=log_decay)]
+    if shape == (2, 300, 3, 1):
+        evolutions.append(Diagonal(rate=torch.full((3, 1), -1.0), step_size=-log_decay[..., 0]))
+    for evolution in evolutions:
+        found = CoefficientDynamics(q, k, evolution).operator().reduce(*sums())
+        for got, want in zip(found, dense(torch.stack(rows, 2)), strict=True):
+            assert (got - want).abs().max() <= 1e-6 * want.max()

@@ -71,7 +71,8 @@ def windows(
     exp, factor = exponential(total.device, total.dtype)
     if e.rate is not None and e.step_size is not None:
         steps = apart(wide(tile(e.step_size, lo, hi)).unsqueeze(-1)).cumsum(-2)
-        torch.mul(steps.expand(*total.shape[:-1], 1), factor * wide(tile(e.rate, 0, 1)).unsqueeze(2), out=total)
+        rate = factor * wide(tile(e.rate, 0, 1)).unsqueeze(2)
+        torch.mul(steps.expand(*total.shape[:-1], 1), rate.expand(*rate.shape[:-1], d.dim), out=total)
     else:
         assert e.log_decay is not None
         torch.mul(apart(wide(tile(e.log_decay, lo, hi))).expand_as(total), factor, out=total).cumsum_(-2)
