@@ -39,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         p.error(f"--threads {given.threads}: at least one")
     if given.resume and given.json == "-":
         p.error("--resume needs a file: give --json FILE")
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is imported
+        os.environ[name] = str(given.threads)
+    os.environ["HF_HUB_OFFLINE"] = "1"
     if given.json != "-" and not given.list:
         from mixerlens.errors import InputError
         from mixerlens.files import check_writable
@@ -50,9 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
             p.error(f"--json {given.json}: {error.strerror}: nothing can be kept there")
         except InputError as error:
             p.error(f"--json: {error}")
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is imported
-        os.environ[name] = str(given.threads)
-    os.environ["HF_HUB_OFFLINE"] = "1"
     from bench.cases import CASES
 
     if given.list:

@@ -24,7 +24,7 @@ BUFFER = 1600 * 2**10  # bytes of all the states held at a time
 LEAST = 2  # tokens whose states these should be; heads are taken in groups where they would not fit
 SPAN = 64  # tokens whose inputs are prepared at once
 NARROW = 4  # values a head up to which steps win
-LONG = 512  # numbers a step of one value: where both ways cost the same, within a half for all kinds and sizes
+LONG = 512  # numbers a step of one value: there 32 heads of 16 take up to 2.4x less by steps, 4 of 128 up to 2x more
 
 
 def cheaper(d: CoefficientDynamics, values: Tensor) -> bool:
